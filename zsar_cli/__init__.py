@@ -1,0 +1,35 @@
+"""zsar: zero-shot video classification on your own machine.
+
+    from zsar_cli import load
+    load().classify("video.mp4", ["archery", "riding a bike"])
+
+The public names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zsar_cli._version import __version__
+
+if TYPE_CHECKING:
+    from zsar_cli.classifier import ZeroShotClassifier, load
+    from zsar_cli.labels import LabelSet
+    from zsar_cli.prototypes import PrototypeBank
+
+__all__ = ["LabelSet", "PrototypeBank", "ZeroShotClassifier", "__version__", "load"]
+
+_HOMES = {
+    "LabelSet": "zsar_cli.labels",
+    "PrototypeBank": "zsar_cli.prototypes",
+    "ZeroShotClassifier": "zsar_cli.classifier",
+    "load": "zsar_cli.classifier",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
