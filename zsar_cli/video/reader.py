@@ -1,0 +1,125 @@
+"""The one door to videos: a path in, upright RGB frames with true times out."""
+
+from __future__ import annotations
+
+import os
+import stat
+from importlib import metadata
+from pathlib import Path
+
+from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video.geometry import check_geometry
+from zsar_cli.video.sampling import check_sampling
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoInfo
+
+__all__ = ["DECODERS", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "decoder_versions", "probe", "read_video"]
+
+DECODERS = ("pyav", "decord")
+
+# What a folder scan takes for a video. A file named explicitly is opened whatever its suffix.
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv", ".mkv", ".webm", ".ogv", ".ogg"}
+    | {".avi", ".divx", ".wmv", ".asf", ".rm", ".rmvb", ".mxf", ".y4m", ".gif"}
+    | {".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".265", ".hevc"}
+)
+# What a folder of frames is made of. A ".webp" alone can also be an animation.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+_ANIMATED_SUFFIXES = frozenset({".gif", ".webp"})
+
+
+def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav") -> DecodedVideo:
+    """Read the frames shown at the wanted instants of a video file, an animated image or a folder of images.
+
+    Args:
+        path: a video file, a GIF or animated WebP, or a folder of images in natural order.
+        sampling: which instants. Frames repeat where the video has fewer than are asked for.
+        geometry: the shape of each frame.
+        decoder: "pyav" (exact) or "decord" (its limits: see `decord_reader`). Images are read by Pillow
+            whatever is chosen here.
+
+    Returns:
+        N * T frames; `partial` is set where damage kept part of the video from being read.
+
+    Raises:
+        InputError: the file is missing, not a video, or nothing in it can be decoded.
+        UsageError: an unknown decoder, one that is not installed, or a value that is not allowed.
+    """
+    if decoder not in DECODERS:
+        raise UsageError(f"decoder '{decoder}' is unknown: choose one of {', '.join(DECODERS)}")
+    check_sampling(sampling)
+    check_geometry(geometry)
+    if _is_images(path):
+        from zsar_cli.video import image_reader
+
+        return image_reader.read(path, sampling, geometry)
+    if decoder == "decord":
+        from zsar_cli.video import decord_reader
+
+        return decord_reader.read(path, sampling, geometry)
+    from zsar_cli.video import pyav_reader
+
+    return pyav_reader.read(path, sampling, geometry)
+
+
+def probe(path: str) -> VideoInfo:
+    """What is known of a video file, animated image or folder of images.
+
+    Raises:
+        InputError: as `read_video`.
+    """
+    if _is_images(path):
+        from zsar_cli.video import image_reader
+
+        return image_reader.read(path, Sampling(frames=1), Geometry(size=16)).info
+    from zsar_cli.video import pyav_reader
+
+    return pyav_reader.probe(path)
+
+
+def decoder_versions() -> dict[str, str | None]:
+    """Version of each decoder's package, None where it is not installed. Imports none of them."""
+    packages = {"pyav": "av", "decord": "decord", "images": "pillow"}
+    return {name: _version(package) for name, package in packages.items()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _is_images(path: str) -> bool:
+    """True for what Pillow reads, False for what a video decoder reads.
+
+    Raises:
+        InputError: nothing there, no permission, not a regular file, empty, or a still image.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InputError(path, "find", _os_reason(error)) from error
+    if stat.S_ISDIR(status.st_mode):
+        return True
+    if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe or a device could wait for ever.
+        raise InputError(path, "open", "not a regular file (a pipe, socket or device): save it to a file")
+    if status.st_size == 0:
+        raise InputError(path, "open", "the file is empty (0 bytes)")
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise InputError(path, "open", _os_reason(error)) from error
+    suffix = Path(path).suffix.lower()
+    if suffix in IMAGE_SUFFIXES - _ANIMATED_SUFFIXES:
+        raise InputError(path, "open", "a still image is not a video: give a video or a folder of images")
+    return suffix in _ANIMATED_SUFFIXES
+
+
+def _os_reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    return error.strerror or str(error)
