@@ -1,0 +1,292 @@
+"""Decode processes: order, limits, crashes, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import faulty_readers
+import numpy as np
+import pytest
+
+from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video import workers as workers_module
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
+from zsar_cli.video.workers import DecodePool
+
+SAMPLING, GEOMETRY = Sampling(clips=1, frames=4), Geometry(32)
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="signals and process groups of POSIX")
+
+
+def pool(read: str, workers: int = 1, timeout: float = 60.0) -> DecodePool:
+    return DecodePool(workers, timeout, SAMPLING, GEOMETRY, "fake", f"faulty_readers:{read}")
+
+
+def expected(path: str) -> DecodedVideo:
+    return faulty_readers.good(path, SAMPLING, GEOMETRY, "fake")
+
+
+def failure(result: DecodedVideo | InputError) -> tuple[str, str, str, str | None]:
+    assert isinstance(result, InputError)
+    return result.path, result.stage, result.reason, result.decoder
+
+
+def note(result: DecodedVideo | InputError, index: int) -> str:
+    assert isinstance(result, DecodedVideo), result
+    return result.notes[index]
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        yield server
+
+
+def port(listener: socket.socket) -> str:
+    return str(listener.getsockname()[1])
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    connection, _ = listener.accept()
+    connection.settimeout(60)
+    return connection
+
+
+def wait_for_end(connection: socket.socket) -> None:
+    """Returns when the process at the other end is gone; fails after a minute."""
+    with connection, contextlib.suppress(ConnectionResetError):
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_results_come_in_order_and_do_not_depend_on_the_number_of_workers(workers: int) -> None:
+    paths = [f"video {index}.mp4" for index in range(30)]
+    with pool("uneven", workers) as decoders:
+        results = list(decoders.decode(paths))
+    assert len(results) == 30
+    for path, result in zip(paths, results, strict=True):
+        assert isinstance(result, DecodedVideo)
+        assert (result.path, result.sampling, result.decoder) == (path, SAMPLING, "fake")
+        np.testing.assert_array_equal(result.frames, expected(path).frames)
+        np.testing.assert_array_equal(result.times, expected(path).times)
+    assert len({note(result, 0) for result in results}) <= workers
+
+
+def test_a_worker_is_a_reused_process_of_its_own_without_torch() -> None:
+    with pool("good") as decoders:
+        results = [*decoders.decode(["a", "b"]), *decoders.decode(["c"])]
+    processes = {note(result, 0) for result in results}
+    assert len(processes) == 1 and str(os.getpid()) not in processes
+    assert {note(result, 1) for result in results} == {"no torch"}
+
+
+def test_a_process_is_replaced_after_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "_FILES_PER_PROCESS", 2)
+    with pool("good") as decoders:
+        first, second, third = (note(result, 0) for result in decoders.decode(["a", "b", "c"]))
+    assert first == second != third
+
+
+def test_paths_are_read_lazily() -> None:
+    taken: list[str] = []
+
+    def endless() -> Iterator[str]:
+        while True:
+            taken.append(f"{len(taken)}.mp4")
+            yield taken[-1]
+
+    with pool("good", workers=2) as decoders:
+        results = decoders.decode(endless())
+        for count in range(1, 6):
+            next(results)
+            assert len(taken) <= count + 4
+
+
+def test_an_odd_name_reaches_the_reader() -> None:
+    path = "a b\n\u00e9\u4f60 \udcff.mp4"  # the last is a byte that is not UTF-8, as Python decodes it
+    with pool("good") as decoders:
+        (result,) = decoders.decode([path])
+    assert isinstance(result, DecodedVideo) and result.path == path
+
+
+@pytest.mark.parametrize("name", ["hang", pytest.param("hang with the lock", marks=needs_posix)])
+def test_a_hanging_file_is_stopped_and_the_others_go_on(name: str) -> None:
+    with pool("by_name", timeout=0.5) as decoders:
+        before, hung, after = decoders.decode(["before", name, "after"])
+    reason = "no result within 0.5 s; the decoder was stopped (--timeout raises the limit)"
+    assert failure(hung) == (name, "timeout", reason, "fake")
+    assert note(before, 0) != note(after, 0)
+
+
+def test_the_limit_counts_from_the_start_of_a_file_not_from_queueing() -> None:
+    with pool("half_a_second", timeout=2.0) as decoders:
+        results = list(decoders.decode(["a", "b", "c", "d", "e"]))  # two and a half seconds in all
+    assert all(isinstance(result, DecodedVideo) for result in results)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("segfault", "the decoder crashed (signal 11)", marks=needs_posix),
+        ("hard exit", "the decoder crashed (exit code 3: library: cannot go on)"),
+        ("exit", "SystemExit: 3"),
+        ("other error", "ValueError: a line and another"),
+    ],
+)
+def test_a_crash_is_the_failure_of_its_file_alone(name: str, reason: str) -> None:
+    with pool("by_name") as decoders:
+        before, crashed, after = decoders.decode(["before", name, "after"])
+    assert failure(crashed) == (name, "decode", reason, "fake")
+    assert isinstance(before, DecodedVideo) and isinstance(after, DecodedVideo)
+
+
+def test_an_input_error_of_the_reader_arrives_as_it_was() -> None:
+    with pool("by_name") as decoders:
+        (result,) = decoders.decode(["input error"])
+    assert failure(result) == ("input error", "open", "not a video", "fake")
+
+
+def test_results_that_cannot_be_sent_are_failures() -> None:
+    with pool("by_name") as decoders:
+        unpicklable, unreadable, good = decoders.decode(["unpicklable", "unreadable", "good"])
+    assert failure(unpicklable)[1] == "decode" and "pickle" in failure(unpicklable)[2]
+    assert failure(unreadable)[1] == "decode" and "unreadable answer, ValueError" in failure(unreadable)[2]
+    assert isinstance(good, DecodedVideo)
+
+
+def test_settings_the_reader_refuses_are_raised() -> None:
+    with pool("by_name") as decoders, pytest.raises(UsageError, match="no such decoder"):
+        list(decoders.decode(["a", "settings error", "b"]))
+
+
+def test_a_process_that_died_between_two_files_is_not_blamed_on_the_next() -> None:
+    with pool("good") as decoders:
+        (first,) = decoders.decode(["a"])
+        os.kill(int(note(first, 0)), signal.SIGTERM)
+        process = decoders._workers[0]._process
+        assert process is not None and process.wait(60) != 0
+        (second,) = decoders.decode(["b"])
+    assert note(second, 0) != note(first, 0)
+
+
+def test_prints_of_a_decoder_do_not_touch_the_answers(capfd: pytest.CaptureFixture[str]) -> None:
+    with pool("noisy") as decoders:
+        results = list(decoders.decode(["a", "b"]))
+    for path, result in zip(["a", "b"], results, strict=True):
+        assert isinstance(result, DecodedVideo), result
+        np.testing.assert_array_equal(result.frames, expected(path).frames)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_reader_that_cannot_be_loaded_is_named() -> None:
+    with DecodePool(1, 60, SAMPLING, GEOMETRY, "fake", "no_such_module:read") as decoders:
+        results = list(decoders.decode(["a", "b"]))
+    for result in results:
+        assert "ModuleNotFoundError: No module named 'no_such_module'" in failure(result)[2]
+    assert len(results) == 2
+
+
+@pytest.mark.parametrize(("workers", "timeout"), [(0, 1.0), (1, 0.0), (1, float("inf")), (1, float("nan"))])
+def test_settings_out_of_range_are_refused(workers: int, timeout: float) -> None:
+    with pytest.raises(UsageError, match="not possible"):
+        DecodePool(workers, timeout, SAMPLING, GEOMETRY)
+
+
+def test_leaving_the_pool_ends_processes_and_threads_in_the_middle_of_a_file(listener: socket.socket) -> None:
+    threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError), pool("connect_and_hang", workers=2) as decoders:
+        results = decoders.decode([port(listener)] * 8)
+        starter = threading.Thread(target=lambda: next(results, None))
+        starter.start()
+        connections = [accept(listener), accept(listener)]
+        _ = 1 / 0
+    starter.join(60)
+    for connection in connections:
+        wait_for_end(connection)
+    assert threading.active_count() == threads
+
+
+def test_an_iterator_closed_early_leaves_nothing_behind() -> None:
+    with pool("good", workers=2) as decoders:
+        results = decoders.decode(["a"] * 10)
+        next(results)
+        results.close()
+        processes = [worker._process for worker in decoders._workers]
+    assert all(process is None or process.returncode is not None for process in processes)
+    assert any(process is not None for process in processes)
+
+
+PARENT = """
+    from zsar_cli.video.types import Geometry, Sampling
+    from zsar_cli.video.workers import DecodePool
+    with DecodePool(1, {timeout}, Sampling(), Geometry(32), "fake", "faulty_readers:{read}") as pool:
+        print([result.path for result in pool.decode({paths})])
+"""
+
+
+def environment() -> dict[str, str]:
+    """Finds the package and the readers."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def start_parent(read: str, paths: list[str], timeout: float = 60.0) -> subprocess.Popen[str]:
+    script = textwrap.dedent(PARENT.format(timeout=timeout, read=read, paths=paths))
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "timeout"),
+    [("connect_and_hang", 60.0), pytest.param("connect_and_hang_with_the_lock", 0.5, marks=needs_posix)],
+)
+def test_no_process_outlives_a_killed_parent(listener: socket.socket, read: str, timeout: float) -> None:
+    with start_parent(read, [port(listener)], timeout) as parent:
+        connection = accept(listener)
+        parent.kill()
+        wait_for_end(connection)
+
+
+@needs_posix
+def test_an_interrupt_of_the_process_group_leaves_the_cleaning_to_the_parent(listener: socket.socket) -> None:
+    with start_parent("connect_and_hang", [port(listener)]) as parent:
+        connection = accept(listener)
+        os.killpg(parent.pid, signal.SIGINT)
+        stdout, stderr = parent.communicate(timeout=60)
+        wait_for_end(connection)
+    assert stdout == "" and parent.returncode != 0
+    assert stderr.count("Traceback") == 1 and stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_script_needs_no_main_guard(tmp_path: Path, as_file: bool) -> None:
+    script = textwrap.dedent(PARENT.format(timeout=60, read="good", paths=["a", "b"]))
+    (tmp_path / "script.py").write_text(script)
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    if as_file:  # then Python does not look for modules in the working directory, nor must the process
+        (here / "queue.py").write_text("raise SystemExit('the wrong module')\n")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py") if as_file else "-"],
+        input=None if as_file else script,
+        env=environment(),
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("['a', 'b']\n", "", 0)
