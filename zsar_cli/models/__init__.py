@@ -1,1 +1,1 @@
-
+"""Video models behind one protocol (`base`), by name (`registry`)."""

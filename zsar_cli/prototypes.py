@@ -1,0 +1,178 @@
+"""PrototypeBank: what a model knows of classes it has seen, and classes composed from it.
+
+Shape letters: S seen classes, U unseen labels, E semantic dimensions, D visual dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zsar_cli.errors import OutputError, PrototypeError
+from zsar_cli.semantics.relatedness import relatedness
+
+__all__ = ["FORMAT", "PrototypeBank", "compose"]
+
+FORMAT = "zsar.prototypes/1"
+KINDS = ("seen", "composed", "class means")
+
+
+@dataclass(frozen=True)
+class PrototypeBank:
+    """Classes with their semantic embeddings and visual prototypes, made by one model.
+
+    Args:
+        labels: S names, unique.
+        semantic: float32 [S, E], unit rows, from the text encoder `text_encoder`.
+        visual: float32 [S, D], unit rows, in the visual space of `model`.
+        model: fingerprint of the model whose space `visual` lives in.
+        text_encoder: fingerprint of the encoder that made `semantic`.
+        kind: "seen" (learned classes), "composed" (from others, by relatedness) or "class means" (of videos).
+    """
+
+    labels: tuple[str, ...]
+    semantic: Tensor
+    visual: Tensor
+    model: str
+    text_encoder: str
+    kind: str = "seen"
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        if len(set(self.labels)) != count:
+            twice = next(label for label in self.labels if self.labels.count(label) > 1)
+            raise PrototypeError(f"a prototype bank names the class '{twice}' twice")
+        for name, rows in (("semantic", self.semantic), ("visual", self.visual)):
+            if rows.ndim != 2 or rows.shape[0] != count:
+                raise PrototypeError(
+                    f"a prototype bank of {count} classes needs {name} rows [{count}, n], got {list(rows.shape)}"
+                )
+            if not torch.isfinite(rows).all():
+                raise PrototypeError(f"a prototype bank holds {name} values that are not finite numbers")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, names: Sequence[str]) -> PrototypeBank:
+        """The named classes, in the given order. Raises PrototypeError for a name the bank does not hold."""
+        position = {label: index for index, label in enumerate(self.labels)}
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise PrototypeError(f"the prototype bank holds no class '{unknown[0]}'; it holds {len(self)} others")
+        rows = [position[name] for name in names]
+        return replace(self, labels=tuple(names), semantic=self.semantic[rows], visual=self.visual[rows])
+
+    def extend(self, other: PrototypeBank) -> PrototypeBank:
+        """Both banks as one; where both name a class, the row of `other` is kept."""
+        other.require(self.model, self.text_encoder, "the other bank")
+        known = set(other.labels)
+        own = self.select([label for label in self.labels if label not in known])
+        return replace(
+            self,
+            labels=own.labels + other.labels,
+            semantic=torch.cat([own.semantic, other.semantic]),
+            visual=torch.cat([own.visual, other.visual]),
+        )
+
+    def require(self, model: str, text_encoder: str, source: str) -> None:
+        """Refuse a bank of another model: its numbers would be compared with numbers of another space.
+
+        Raises:
+            PrototypeError: names `source`, both models or both text encoders.
+        """
+        if self.model != model:
+            raise PrototypeError(
+                f"{source} was made by the model {self.model}, but this is {model}; "
+                "make it anew with 'zsar export-prototypes' and this model"
+            )
+        if self.text_encoder != text_encoder:
+            raise PrototypeError(
+                f"{source} was made with the text encoder {self.text_encoder}, but this is {text_encoder}; "
+                "make it anew with 'zsar export-prototypes'"
+            )
+
+    def write(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write one .safetensors file, whole or not at all.
+
+        Raises:
+            OutputError: the file exists and `overwrite` is False, or it cannot be written.
+        """
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists; --overwrite replaces it")
+        metadata = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "labels": json.dumps(self.labels, ensure_ascii=False),
+            "model": self.model,
+            "text_encoder": self.text_encoder,
+        }
+        tensors = {"semantic": self.semantic.contiguous(), "visual": self.visual.contiguous()}
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            save_file(tensors, part, metadata)
+            os.replace(part, path)
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"cannot write {path}: {error}") from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> PrototypeBank:
+        """Read what `write` wrote.
+
+        Raises:
+            PrototypeError: the file is missing, damaged, of another kind or of a newer format.
+        """
+        if not Path(path).is_file():
+            raise PrototypeError(f"{path}: no such prototype file")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError) as error:
+            raise PrototypeError(f"{path} is not a readable safetensors file: {error}") from None
+        if metadata.get("format") != FORMAT:
+            raise PrototypeError(
+                f"{path} has the format '{metadata.get('format', 'none')}'; this version reads '{FORMAT}'"
+            )
+        try:
+            return cls(
+                labels=tuple(json.loads(metadata["labels"])),
+                semantic=tensors["semantic"],
+                visual=tensors["visual"],
+                model=metadata["model"],
+                text_encoder=metadata["text_encoder"],
+                kind=metadata["kind"],
+            )
+        except (KeyError, ValueError) as error:
+            raise PrototypeError(f"{path} lacks a part of a prototype file: {error}") from None
+        except PrototypeError as error:
+            raise PrototypeError(f"{path}: {error}") from None
+
+
+def compose(
+    bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, top_k: int, temperature: float
+) -> tuple[PrototypeBank, Tensor]:
+    """Visual prototypes of unseen labels: P_u = normalise(A @ P_s) (semantic transfer, ResT, arXiv 2205.01657).
+
+    Args:
+        bank: the seen classes.
+        labels: U names.
+        semantic: T_u [U, E], from the bank's own text encoder.
+        top_k, temperature: see `relatedness`.
+
+    Returns:
+        the composed bank of U classes, and A [U, S], who composed whom.
+    """
+    weights = relatedness(semantic, bank.semantic, top_k, temperature)
+    visual = torch.nn.functional.normalize(weights @ bank.visual, dim=1)
+    composed = replace(bank, labels=tuple(labels), semantic=semantic, visual=visual, kind="composed")
+    return composed, weights
