@@ -26,9 +26,7 @@ def check_geometry(geometry: Geometry) -> None:
     if geometry.size < 1:
         raise UsageError(f"size is {geometry.size}: it must be 1 or more")
     if geometry.resize is not None and geometry.resize < geometry.size:
-        raise UsageError(
-            f"resize is {geometry.resize}: it must be at least the size cut out of it, {geometry.size}"
-        )
+        raise UsageError(f"resize is {geometry.resize}: it must be at least the size cut out of it, {geometry.size}")
 
 
 def displayed_size(width: int, height: int, aspect: Fraction, rotation: int) -> tuple[int, int]:

@@ -19,12 +19,11 @@ DECODERS = ("pyav", "decord")
 # What a folder scan takes for a video. A file named explicitly is opened whatever its suffix.
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv", ".mkv", ".webm", ".ogv", ".ogg"}
-    | {".avi", ".divx", ".wmv", ".asf", ".rm", ".rmvb", ".mxf", ".y4m", ".gif"}
+    | {".avi", ".divx", ".wmv", ".asf", ".rm", ".rmvb", ".mxf", ".y4m", ".gif", ".apng"}
     | {".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".265", ".hevc"}
 )
 # What a folder of frames is made of. A ".webp" alone can also be an animation.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-_ANIMATED_SUFFIXES = frozenset({".gif", ".webp"})
 
 
 def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav") -> DecodedVideo:
@@ -90,10 +89,10 @@ def _version(package: str) -> str | None:
 
 
 def _is_images(path: str) -> bool:
-    """True for what Pillow reads, False for what a video decoder reads.
+    """True for what Pillow reads: folders, animations, and still images, which it refuses.
 
     Raises:
-        InputError: nothing there, no permission, not a regular file, empty, or a still image.
+        InputError: nothing there, no permission, not a regular file, empty.
     """
     try:
         status = os.stat(path)
@@ -111,10 +110,7 @@ def _is_images(path: str) -> bool:
             pass
     except OSError as error:
         raise InputError(path, "open", _os_reason(error)) from error
-    suffix = Path(path).suffix.lower()
-    if suffix in IMAGE_SUFFIXES - _ANIMATED_SUFFIXES:
-        raise InputError(path, "open", "a still image is not a video: give a video or a folder of images")
-    return suffix in _ANIMATED_SUFFIXES
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES | {".gif", ".apng"}
 
 
 def _os_reason(error: OSError) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zsar_cli.errors import UsageError
 from zsar_cli.video.types import Sampling
 
-__all__ = ["check_sampling", "frames_shown", "nearest", "sample_times"]
+__all__ = ["check_sampling", "frames_shown", "nearest", "repeats", "sample_times"]
 
 # An instant this close (seconds) before a frame's start counts as that frame: frame times are sums of rounded
 # fractions, and which frame is meant must not hang on the last bit of a float.
@@ -84,3 +84,15 @@ def nearest(starts: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray
     before = after - 1
     after = np.minimum(after, len(starts) - 1)
     return np.where(wanted - starts[before] <= starts[after] - wanted, before, after).astype(np.int64)
+
+
+def repeats(times: NDArray[np.float64]) -> tuple[str, ...]:
+    """The note a result carries where one frame stands for several instants.
+
+    Args:
+        times: float64 [K], when the chosen frames are first shown.
+    """
+    different = len(np.unique(times))
+    if different == len(times):
+        return ()
+    return (f"{different} different frames for the {len(times)} instants asked for: some are repeated",)

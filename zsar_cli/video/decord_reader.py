@@ -1,0 +1,119 @@
+"""Reading with decord 0.6, for those who must match results that were made with it.
+
+Its limits, each of them measured against decoding every frame: wrong frames without a word on AVI with
+B-frames, MPEG-TS, edit lists and open groups of pictures; no AV1, raw streams or truncated files; times in
+single precision; no wheels for macOS on Apple silicon nor Linux on Arm. Now and then it hangs for ever (issues
+269, 363, 373 and 375 of dmlc/decord), so call it in a process that can be killed. PyAV has none of these limits.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video.geometry import shape_frame
+from zsar_cli.video.pyav_source import Source, open_source
+from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
+
+__all__ = ["read"]
+
+NAME = "decord"
+_CHUNK = 8  # full-size frames held at a time
+
+
+def read(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
+    """Read the frames decord takes for those shown; see `zsar_cli.video.reader.read_video`.
+
+    PyAV opens the file first: it tells what decord does not (codec, container, rotation, shape of the pixels)
+    and says plainly what is wrong with a file that is no video.
+
+    Raises:
+        InputError: not a video, or one that decord cannot read.
+        UsageError: decord is not installed.
+    """
+    decord, failure = _import_decord()
+    with open_source(path, geometry, decoder=NAME) as source:
+        _shape_first_frame(source)
+        reader = None
+        try:
+            reader = decord.VideoReader(f"file:{path}", ctx=decord.cpu(0), num_threads=1)
+            return _read(source, reader, sampling, str(decord.__version__))
+        except (RuntimeError, AssertionError, failure) as error:
+            reason = f"decord cannot read it ({_first_line(error)}): try the decoder 'pyav'"
+            raise InputError(path, "decode", reason, NAME) from error
+        finally:
+            del reader  # it holds decoded frames, and goes on decoding, for as long as it lives
+
+
+def _import_decord() -> tuple[ModuleType, type[Exception]]:
+    """The package and the error it raises, which has no public name."""
+    try:
+        import decord
+        from decord._ffi.base import DECORDError
+    except ImportError as error:
+        raise UsageError(
+            "decoder 'decord' is not installed here (it has no wheels for macOS on Apple silicon or Linux on "
+            "Arm): install decord 0.6.0 where it has them, or choose the decoder 'pyav'"
+        ) from error
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord, DECORDError
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong without the stack of C++ frames below it."""
+    lines = str(error).strip().splitlines()
+    return lines[0].split("] ", 1)[-1] if lines else type(error).__name__
+
+
+def _shape_first_frame(source: Source) -> None:
+    """Let PyAV decode one frame, which tells the rotation."""
+    for packet in source.packets():
+        for frame in source.decode(packet):
+            source.shape(frame)
+            return
+
+
+def _read(source: Source, reader: Any, sampling: Sampling, version: str) -> DecodedVideo:
+    intervals = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
+    starts = intervals[:, 0] - intervals[0, 0]
+    duration = float(intervals[-1, 1] - intervals[0, 0])
+    if not (np.isfinite(intervals).all() and (np.diff(starts) > 0).all() and 0 < duration < 1e9):
+        raise RuntimeError("it gives no usable times for this file")
+    wanted = sample_times(duration, sampling)
+    notes: tuple[str, ...] = ()
+    if sampling.exact:
+        chosen = frames_shown(starts, wanted)
+    else:
+        keys = np.asarray(reader.get_key_indices(), dtype=np.int64)
+        chosen = keys[nearest(starts[keys], wanted)]
+        notes = (f"key frames: up to {np.abs(starts[chosen] - wanted).max():.1f} s from the instants asked for",)
+    images = _shaped(source, reader, np.unique(chosen))
+    return DecodedVideo(
+        path=source.path,
+        frames=np.stack([images[int(index)] for index in chosen]),
+        times=starts[chosen],
+        info=source.info(duration, len(starts) / duration),
+        sampling=sampling,
+        decoder=NAME,
+        decoder_version=version,
+        notes=(*notes, *repeats(starts[chosen])),
+    )
+
+
+def _shaped(source: Source, reader: Any, indices: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
+    """Frames by index, each uint8 [S, S, 3]. decord gives them upright but with pixels as stored."""
+    aspect = 1 / source.aspect if source.rotation % 180 else source.aspect
+    shaped: dict[int, NDArray[np.uint8]] = {}
+    for first in range(0, len(indices), _CHUNK):
+        chunk = indices[first : first + _CHUNK].tolist()
+        for index, image in zip(chunk, reader.get_batch(chunk).asnumpy(), strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            shaped[index] = shape_frame(frame, source.geometry, Fraction(aspect), 0)
+    return shaped

@@ -1,0 +1,178 @@
+"""Animated images (GIF, WebP, PNG) and folders of images, read with Pillow.
+
+FFmpeg cannot decode animated WebP, and Pillow composes each animation frame with what was left of the one
+before. Transparent parts are black, as in a video player.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from zsar_cli.errors import InputError
+from zsar_cli.video.geometry import centre_crop, scaled_size
+from zsar_cli.video.sampling import frames_shown, repeats, sample_times
+from zsar_cli.video.types import DecodedVideo, Geometry, Partial, Sampling, VideoInfo
+
+__all__ = ["FOLDER_SUFFIXES", "read", "version"]
+
+NAME = "images"
+FOLDER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+# Browsers show a frame that claims 10 ms or less for 100 ms: such files mean "as fast as is sensible".
+_SHORTEST, _INSTEAD = 0.011, 0.1
+
+
+def version() -> str:
+    """Pillow's version."""
+    return f"Pillow {PIL.__version__}"
+
+
+def read(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
+    """Read a folder of images or an animated image; see `zsar_cli.video.reader.read_video`.
+
+    Every frame counts as exact: there is nothing to be gained from key frames.
+
+    Raises:
+        InputError: no image there, a still image, or nothing that can be decoded.
+    """
+    return (_read_folder if os.path.isdir(path) else _read_animation)(path, sampling, geometry)
+
+
+def _shape(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
+    """uint8 [S, S, 3] of an upright image of any mode."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    scaled = image.convert("RGB").resize(scaled_size(image.width, image.height, geometry), Image.Resampling.BICUBIC)
+    return centre_crop(np.asarray(scaled, dtype=np.uint8), geometry.size)
+
+
+def _result(
+    path: str,
+    sampling: Sampling,
+    images: list[NDArray[np.uint8]],
+    times: NDArray[np.float64],
+    info: VideoInfo,
+    partial: Partial | None,
+) -> DecodedVideo:
+    return DecodedVideo(
+        path=path,
+        frames=np.stack(images),
+        times=times,
+        info=info,
+        sampling=sampling,
+        decoder=NAME,
+        decoder_version=version(),
+        partial=partial,
+        notes=repeats(times),
+    )
+
+
+# --- a folder of images ---
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that puts "img2" before "img10"."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
+
+
+def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
+    names = [e.name for e in os.scandir(path) if e.is_file() and Path(e.name).suffix.lower() in FOLDER_SUFFIXES]
+    names = sorted((name for name in names if not name.startswith(".")), key=_natural)
+    if not names:
+        kinds = " ".join(sorted(FOLDER_SUFFIXES))
+        raise InputError(path, "open", f"the folder holds no images ({kinds})", NAME)
+    starts = np.arange(len(names)) / sampling.frame_rate
+    duration = len(names) / sampling.frame_rate
+    wanted = frames_shown(starts, sample_times(duration, sampling))
+    folder = _Folder(path, names, geometry)
+    chosen = [folder.nearest_good(int(index)) for index in wanted]
+    partial = None
+    if folder.broken:
+        first, reason = next(iter(folder.broken.items()))
+        what = f"{len(folder.broken)} of {len(names)} images cannot be read ({names[first]}: {reason})"
+        partial = Partial(1 - len(folder.broken) / len(names), f"{what}; their neighbours were taken")
+    width, height = folder.size
+    info = VideoInfo(width, height, duration, sampling.frame_rate, Path(names[0]).suffix[1:].lower(), "folder")
+    return _result(path, sampling, [folder.good[i] for i in chosen], starts[chosen], info, partial)
+
+
+class _Folder:
+    """Decodes the images that are needed, each once, and remembers which cannot be."""
+
+    def __init__(self, path: str, names: list[str], geometry: Geometry) -> None:
+        self.path, self.names, self.geometry = path, names, geometry
+        self.good: dict[int, NDArray[np.uint8]] = {}
+        self.broken: dict[int, str] = {}
+        self.size = (0, 0)
+
+    def nearest_good(self, index: int) -> int:
+        """Index of the nearest image that can be decoded, the earlier of two."""
+        if self._decodes(index):
+            return index
+        for other in sorted(range(len(self.names)), key=lambda i: abs(i - index)):
+            if self._decodes(other):
+                return other
+        reason = f"none of its {len(self.names)} images can be read ({self.broken[index]})"
+        raise InputError(self.path, "decode", reason, NAME)
+
+    def _decodes(self, index: int) -> bool:
+        if index not in self.good and index not in self.broken:
+            try:
+                with Image.open(os.path.join(self.path, self.names[index])) as image:
+                    upright = ImageOps.exif_transpose(image)
+                    self.good[index] = _shape(upright, self.geometry)
+                    self.size = upright.size
+            except Exception as error:  # damaged data makes Pillow raise almost anything
+                self.broken[index] = str(error) or type(error).__name__
+        return index in self.good
+
+
+# --- an animated image ---
+
+
+def _read_animation(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
+    try:
+        image = Image.open(path)
+    except Exception as error:
+        raise InputError(path, "open", "not an image that Pillow recognises", NAME) from error
+    with image:
+        if getattr(image, "n_frames", 1) < 2:
+            reason = "a still image is not a video: give a video, an animation or a folder of images"
+            raise InputError(path, "open", reason, NAME)
+        ends, partial = _frame_ends(path, image)
+        starts = np.append(0.0, ends[:-1])
+        chosen = frames_shown(starts, sample_times(float(ends[-1]), sampling))
+        shaped: dict[int, NDArray[np.uint8]] = {}
+        for index in sorted(set(chosen.tolist())):
+            image.seek(index)
+            shaped[index] = _shape(image, geometry)
+        kind = (image.format or "").lower()
+        info = VideoInfo(image.width, image.height, float(ends[-1]), len(ends) / float(ends[-1]), kind, kind)
+    return _result(path, sampling, [shaped[i] for i in chosen.tolist()], starts[chosen], info, partial)
+
+
+def _frame_ends(path: str, image: Image.Image) -> tuple[NDArray[np.float64], Partial | None]:
+    """When each frame's time on the screen ends, up to the first frame that cannot be decoded."""
+    count = getattr(image, "n_frames", 1)
+    lengths: list[float] = []
+    partial = None
+    for index in range(count):
+        try:
+            image.seek(index)
+            image.load()
+        except Exception as error:  # damaged data makes Pillow raise almost anything
+            if not lengths:
+                raise InputError(path, "decode", f"no frame can be decoded ({error})", NAME) from error
+            reason = f"only the first {index} of {count} frames can be decoded ({error})"
+            partial = Partial(index / count, reason)
+            break
+        seconds = float(image.info.get("duration", 0)) / 1000
+        lengths.append(seconds if seconds >= _SHORTEST else _INSTEAD)
+    return np.cumsum(lengths), partial

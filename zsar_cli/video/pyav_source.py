@@ -1,0 +1,259 @@
+"""A video file opened with PyAV: its packets whatever breaks, and the timeline that they tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from zsar_cli.errors import InputError
+from zsar_cli.video.geometry import displayed_size, shape_frame
+from zsar_cli.video.types import Geometry, VideoInfo
+
+__all__ = ["NAME", "Damage", "Source", "Timeline", "open_source", "scan"]
+
+NAME = "pyav"
+
+# AVI stores no presentation times: with reordered frames those that FFmpeg guesses are wrong.
+_NO_PRESENTATION_TIMES = ("avi",)
+
+
+@dataclass
+class Damage:
+    """What went wrong while reading, collected so that the rest can be saved."""
+
+    errors: int = 0
+    first: str = ""
+
+    def note(self, error: Exception) -> None:
+        """Count one more damaged place."""
+        self.errors += 1
+        self.first = self.first or getattr(error, "strerror", None) or str(error)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One packet's times, in the stream's unit."""
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    is_key: bool
+    is_discard: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What the packets say about when each frame is shown.
+
+    Args:
+        starts: int64 [F], presentation times in units of `unit`, sorted, without repeats.
+        keys: int64 [K], those of the key frames, the ones that are not shown included.
+        end: when the last frame's time on the screen ends.
+        unit: seconds.
+        trusted: the packets carry their frames' presentation times; if not, only their number counts.
+        nominal: there were no timestamps at all, so the frame rate alone gave the times.
+        claimed: seconds on the stream's clock where the file says it ends, if it says so reliably.
+    """
+
+    starts: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    end: int
+    unit: Fraction
+    trusted: bool
+    nominal: bool = False
+    claimed: float | None = None
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last."""
+        return float((self.end - int(self.starts[0])) * self.unit)
+
+    def seconds(self, pts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Times in units as seconds from the first frame."""
+        return np.asarray((pts - self.starts[0]) * float(self.unit), dtype=np.float64)
+
+
+@dataclass
+class Source:
+    """An open file: its packets and frames, whatever breaks, and the shape its frames are wanted in."""
+
+    path: str
+    container: InputContainer
+    stream: VideoStream
+    geometry: Geometry
+    damage: Damage
+    rotation: int = 0
+
+    @property
+    def kind(self) -> str:
+        """FFmpeg's name of the container format."""
+        return self.container.format.name
+
+    @property
+    def aspect(self) -> Fraction:
+        """Width of a stored pixel over its height."""
+        return Fraction(self.stream.sample_aspect_ratio or 1)
+
+    def packets(self) -> Iterator[av.Packet[VideoStream]]:
+        """Every packet, at the end the empty one that flushes the decoder; goes on behind a bad place."""
+        failed = False
+        while True:
+            try:
+                for packet in self.container.demux(self.stream):
+                    failed = False
+                    yield packet
+                return
+            except av.FFmpegError as error:
+                self.damage.note(error)
+                if failed:  # twice without a packet between: there is nothing behind it
+                    return
+                failed = True
+
+    def decode(self, packet: av.Packet[VideoStream] | None) -> list[av.VideoFrame]:
+        """The frames that come out for a packet; None flushes the decoder."""
+        try:
+            return self.stream.decode(packet)
+        except av.FFmpegError as error:
+            self.damage.note(error)
+            return []
+
+    def shape(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """uint8 [S, S, 3]. Remembers the rotation, which only frames tell."""
+        self.rotation = round(frame.rotation / 90) * 90 % 360
+        return shape_frame(frame, self.geometry, self.aspect, self.rotation)
+
+    def info(self, duration: float, frame_rate: float) -> VideoInfo:
+        """What is known of the file, once a frame has been shaped."""
+        size = self.stream.width, self.stream.height
+        width, height = displayed_size(*size, self.aspect, self.rotation)
+        codec = self.stream.codec.canonical_name
+        return VideoInfo(width, height, duration, frame_rate, codec, self.kind, self.rotation)
+
+
+# --- opening ---
+
+
+@contextmanager
+def open_source(path: str, geometry: Geometry, damage: Damage | None = None, decoder: str = NAME) -> Iterator[Source]:
+    """A file's main video stream, to be decoded on one thread.
+
+    Args:
+        path: a regular file.
+        geometry: the shape of its frames.
+        damage: what is already known to be damaged.
+        decoder: the name to put into errors.
+
+    Raises:
+        InputError: not a video, or no decoder for it; the reason says what it is instead.
+    """
+    # "file:" keeps names such as "rtmp:x.mp4" from being taken for a protocol, and the list keeps a playlist
+    # that calls itself a video from reaching for the network.
+    try:
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        raise InputError(path, "open", _why_not_opened(path, error), decoder) from error
+    with container:
+        stream = _video_stream(container)
+        if isinstance(stream, str):
+            raise InputError(path, "open", stream, decoder)
+        stream.thread_count = 1
+        yield Source(path, container, stream, geometry, damage or Damage())
+
+
+def _why_not_opened(path: str, error: av.FFmpegError) -> str:
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free"):
+        return "the file is cut off or damaged: its index (moov), often written last, is missing"
+    if isinstance(error, (av.InvalidDataError, av.EOFError)):
+        return "its content is not a video that FFmpeg recognises"
+    return f"FFmpeg cannot open it ({error.strerror})"
+
+
+def _video_stream(container: InputContainer) -> VideoStream | str:
+    """The stream a player shows, or why there is none."""
+    kind = container.format.name
+    if kind in ("tty", "image2") or kind.endswith("_pipe"):
+        return f"not a video: FFmpeg takes it for {container.format.long_name or kind}"
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        others = sorted({s.type for s in container.streams if s.type != "video"})
+        cover = " and a cover picture" if container.streams.video else ""
+        return f"no video stream, only {', '.join(others) or 'nothing'}{cover}"
+    best = container.streams.best("video")
+    stream = next((s for s in videos if s is best), videos[0])
+    return stream if stream.codec_context else "this build of FFmpeg has no decoder for its video codec"
+
+
+# --- the timeline ---
+
+
+def scan(source: Source) -> Timeline:
+    """Read every packet's times. No decoding: about 0.1 s for ten minutes of video."""
+    stream, rows = source.stream, list[_Row]()
+    for packet in source.packets():
+        if packet.size:
+            length = packet.duration or 0
+            rows.append(_Row(packet.pts, packet.dts, length, packet.is_keyframe, packet.is_discard))
+            if packet.is_corrupt:
+                source.damage.note(ValueError("a packet is incomplete"))
+    if all(row.is_discard for row in rows):
+        raise InputError(source.path, "decode", "it holds no video data", NAME)
+    reorders = bool(stream.codec_context.has_b_frames)
+    guessed = reorders and source.kind in _NO_PRESENTATION_TIMES
+    if not guessed and all(row.pts is not None for row in rows):
+        return _timeline(source, [row.pts or 0 for row in rows], rows, trusted=True)
+    if all(row.dts is not None for row in rows):
+        return _timeline(source, [row.dts or 0 for row in rows], rows, trusted=False)
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+    starts = np.arange(len(rows), dtype=np.int64)
+    return Timeline(starts, starts[:1], len(rows), 1 / rate, trusted=False, nominal=True)
+
+
+def _timeline(source: Source, times: list[int], rows: list[_Row], trusted: bool) -> Timeline:
+    unit = source.stream.time_base or Fraction(1, 90000)
+    # An edit list puts what is cut off the start before time 0: a player does not show it.
+    edited = "mp4" in source.kind and max(times) >= 0
+    shown = {
+        time: row.duration
+        for time, row in zip(times, rows, strict=True)
+        if not row.is_discard and not (edited and time < 0)
+    }
+    if not shown:
+        raise InputError(source.path, "decode", "its edit list shows no frame at all", NAME)
+    starts = np.array(sorted(shown), dtype=np.int64)
+    keys = np.unique(np.array([t for t, row in zip(times, rows, strict=True) if row.is_key], dtype=np.int64))
+    usual = int(np.median(np.diff(starts))) if len(starts) > 1 else 0
+    rate = source.stream.average_rate
+    last = shown[int(starts[-1])] or usual or (round(1 / (rate * unit)) if rate else 1)
+    return Timeline(starts, keys, int(starts[-1]) + max(last, 1), unit, trusted, claimed=_claimed(source))
+
+
+def _claimed(source: Source) -> float | None:
+    """When the stream ends by the file's own index or header, where that can be relied upon."""
+    stream, container, unit = source.stream, source.container, source.stream.time_base
+    if "mp4" in source.kind and unit:
+        entries = list(stream.index_entries)
+        if all(entry.pos + entry.size <= container.size for entry in entries):
+            return None  # every frame of the index lies in the file
+        times = sorted(entry.timestamp for entry in entries)
+        return float((times[-1] + (times[-1] - times[0]) / max(len(times) - 1, 1)) * unit)
+    if source.kind == "avi" and stream.duration and unit:
+        return float(stream.duration * unit)
+    if "matroska" in source.kind:
+        clock = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+        if clock:
+            return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+        if len(container.streams) == 1 and container.duration:
+            return container.duration / av.time_base
+    return None
