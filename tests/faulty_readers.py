@@ -14,10 +14,12 @@ import socket
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
 from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video.reader import read_video
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoInfo
 
 
@@ -29,6 +31,12 @@ def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Dec
     info = VideoInfo(side, side, 1.0, 25.0, "none", "none")
     notes = (str(os.getpid()), "torch" if "torch" in sys.modules else "no torch")
     return DecodedVideo(path, frames, np.arange(count) / 25, info, sampling, decoder, "1", notes=notes)
+
+
+def real(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> DecodedVideo:
+    """The project's own reader, with a note on what it loaded."""
+    video = read_video(path, sampling, geometry, decoder)
+    return replace(video, notes=("torch" if "torch" in sys.modules else "no torch",))
 
 
 def uneven(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> DecodedVideo:

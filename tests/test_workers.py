@@ -11,14 +11,17 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import faulty_readers
 import numpy as np
 import pytest
 
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video import workers as workers_module
+from zsar_cli.video.reader import read_video
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
 from zsar_cli.video.workers import DecodePool
 
@@ -87,6 +90,27 @@ def test_a_worker_is_a_reused_process_of_its_own_without_torch() -> None:
     processes = {note(result, 0) for result in results}
     assert len(processes) == 1 and str(os.getpid()) not in processes
     assert {note(result, 1) for result in results} == {"no torch"}
+
+
+def test_the_real_reader_gives_what_it_gives_here_and_loads_no_torch(tmp_path: Path) -> None:
+    path = str(tmp_path / "noise.mkv")
+    rng = np.random.default_rng(0)
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, width=64, height=48)
+        for _ in range(10):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with DecodePool(1, 60, SAMPLING, GEOMETRY) as decoders:
+        (video,) = decoders.decode([path])
+    here = read_video(path, SAMPLING, GEOMETRY)
+    assert isinstance(video, DecodedVideo)
+    assert video.frames.shape == (4, 32, 32, 3) and video.frames.std() > 10
+    np.testing.assert_array_equal(video.frames, here.frames)
+    np.testing.assert_array_equal(video.times, here.times)
+    assert replace(video, frames=here.frames, times=here.times) == here
+    with DecodePool(1, 60, SAMPLING, GEOMETRY, "pyav", "faulty_readers:real") as decoders:
+        assert note(next(decoders.decode([path])), 0) == "no torch"
 
 
 def test_a_process_is_replaced_after_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
