@@ -1,1 +1,33 @@
+"""Results: records in, one writer per format out. Every format is written from the same records."""
 
+from __future__ import annotations
+
+from zsar_cli.report.output import OutputClosed, check_target
+from zsar_cli.report.records import (
+    SCHEMA,
+    Decoder,
+    Failure,
+    Prediction,
+    Run,
+    Sampled,
+    Summary,
+    VideoRecord,
+)
+from zsar_cli.report.writer import FORMATS, Writer, format_for, open_writer
+
+__all__ = [
+    "FORMATS",
+    "SCHEMA",
+    "Decoder",
+    "Failure",
+    "OutputClosed",
+    "Prediction",
+    "Run",
+    "Sampled",
+    "Summary",
+    "VideoRecord",
+    "Writer",
+    "check_target",
+    "format_for",
+    "open_writer",
+]

@@ -1,0 +1,582 @@
+"""Writers: each format says the same, files appear whole or not at all, and nothing done is lost."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zsar_cli.errors import InputError, OutputError, UsageError
+from zsar_cli.report import (
+    FORMATS,
+    SCHEMA,
+    Decoder,
+    Failure,
+    OutputClosed,
+    Prediction,
+    Run,
+    Sampled,
+    Summary,
+    VideoRecord,
+    check_target,
+    format_for,
+    open_writer,
+)
+from zsar_cli.report.csv_format import COLUMNS
+from zsar_cli.video.types import Partial, Sampling, VideoInfo
+
+DOCS = Path(__file__).parent.parent / "docs" / "formats.md"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's devices and limits")
+
+RUN = Run(
+    model="builtin",
+    fingerprint="sha256:0123456789abcdef",
+    labels_digest="sha256:fedcba9876543210",
+    labels_count=3,
+    settings={"tau": 0.05, "blend": 0.5},
+    bank=None,
+    device="cpu",
+    precision="float32",
+    versions={"torch": "2.13.0", "numpy": "2.4.6"},
+    notes=("labels.txt: 1 repeated label(s) merged",),
+    zsar="0.1.0",
+)
+DONE = VideoRecord(
+    "clips/a b.mp4",
+    (Prediction("riding a bike", 0.1 + 0.2), Prediction('say "hi", x', 0.25), Prediction("太极拳", -1e-9)),
+    video=VideoInfo(320, 240, 7.20720720720, 29.97002997, "h264", "mov,mp4", 90),
+    decoder=Decoder("pyav", "18.1.0 (FFmpeg 8.0)"),
+    sampling=Sampled.of(Sampling(clips=1, frames=2), [0.0, 3.60360360]),
+    notes=("first", "second"),
+)
+PARTIAL = VideoRecord(
+    "cut.avi",
+    (Prediction("archery", 0.5),),
+    video=VideoInfo(320, 240, None, None, "mpeg4", "avi"),
+    decoder=Decoder("pyav", "18.1.0"),
+    sampling=Sampled.of(Sampling(clips=2, frames=1, stride=0.5, exact=False), [0.0, 1.5]),
+    partial=Partial(0.62, "the file ends early"),
+)
+FAILED = VideoRecord.failed(InputError("bad\nname.mp4", "decode", "no frame, none", "pyav"))
+NOT_UTF8 = VideoRecord(os.fsdecode(b"caf\xe9.mp4"), (Prediction("archery", 0.5),))
+RECORDS = (DONE, FAILED, PARTIAL, NOT_UTF8)
+
+
+def written(format, tmp_path, records=RECORDS, top_k=None):
+    """The bytes of a whole file."""
+    target = tmp_path / f"result.{format}"
+    with open_writer(format, target, overwrite=True, run=RUN, top_k=top_k) as writer:
+        for record in records:
+            writer.write(record)
+    assert list(tmp_path.iterdir()) == [target]
+    return target.read_bytes()
+
+
+# A hand-written schema: every key with the types its value may have. A list holds the schema of its items.
+NULL = type(None)
+RECORD_SCHEMA = {
+    "path": str,
+    "predictions": [{"label": str, "score": float}],
+    "error": (NULL, {"stage": str, "reason": str, "decoder": (NULL, str)}),
+    "video": (
+        NULL,
+        {
+            "width": int,
+            "height": int,
+            "duration": (NULL, float),
+            "frame_rate": (NULL, float),
+            "codec": str,
+            "container": str,
+            "rotation": int,
+        },
+    ),
+    "decoder": (NULL, {"name": str, "version": str}),
+    "sampling": (NULL, {"clips": int, "frames": int, "stride": (NULL, float), "mode": str, "times": [float]}),
+    "partial": (NULL, {"share": float, "reason": str}),
+    "notes": [str],
+}
+RUN_SCHEMA = {
+    "zsar": str,
+    "model": {"name": str, "fingerprint": str},
+    "labels": {"digest": str, "count": int},
+    "settings": dict,
+    "bank": (NULL, str),
+    "device": str,
+    "precision": str,
+    "versions": dict,
+    "notes": [str],
+}
+DOCUMENT_SCHEMA = {
+    "schema": str,
+    "run": RUN_SCHEMA,
+    "results": [RECORD_SCHEMA],
+    "summary": {"total": int, "done": int, "failed": int, "partial": int},
+    "complete": bool,
+}
+LINE_SCHEMA = {"schema": str, **RECORD_SCHEMA, "run": RUN_SCHEMA}
+
+
+def fits(value, schema):
+    """Whether a JSON value has exactly the keys and types of a schema."""
+    if isinstance(schema, tuple):
+        return any(fits(value, one) for one in schema)
+    if isinstance(schema, list):
+        return isinstance(value, list) and all(fits(item, schema[0]) for item in value)
+    if isinstance(schema, dict):
+        return (
+            isinstance(value, dict)
+            and list(value) == list(schema)
+            and all(fits(value[key], schema[key]) for key in schema)
+        )
+    return type(value) is schema
+
+
+def keys_of(schema):
+    """All keys at any depth."""
+    if isinstance(schema, dict):
+        return set(schema) | set().union(*(keys_of(value) for value in schema.values()))
+    return set().union(*(keys_of(one) for one in schema)) if isinstance(schema, tuple | list) else set()
+
+
+def test_json_is_one_document_of_the_schema(tmp_path):
+    document = json.loads(written("json", tmp_path))
+    assert fits(document, DOCUMENT_SCHEMA)
+    assert document["schema"] == SCHEMA == "zsar.result/1"
+    assert document["summary"] == {"total": 4, "done": 3, "failed": 1, "partial": 1}
+    assert document["complete"] is True
+    first, failed, partial, odd = document["results"]
+    assert first["predictions"] == [
+        {"label": "riding a bike", "score": 0.3},
+        {"label": 'say "hi", x', "score": 0.25},
+        {"label": "太极拳", "score": 0.0},
+    ]
+    assert str(first["predictions"][2]["score"]) == "0.0"
+    assert first["video"]["duration"] == 7.207207 and first["sampling"]["times"] == [0.0, 3.603604]
+    assert failed["error"] == {"stage": "decode", "reason": "no frame, none", "decoder": "pyav"}
+    assert (failed["predictions"], failed["path"]) == ([], "bad\nname.mp4")
+    assert partial["partial"] == {"share": 0.62, "reason": "the file ends early"}
+    assert partial["sampling"]["mode"] == "key frames" and first["sampling"]["mode"] == "exact"
+    assert os.fsencode(odd["path"]) == b"caf\xe9.mp4"
+
+
+def test_the_schema_check_can_fail():
+    line = {"schema": SCHEMA, **DONE.to_dict(), "run": RUN.to_dict()}
+    assert fits(line, LINE_SCHEMA)
+    assert not fits({**line, "more": 1}, LINE_SCHEMA)
+    assert not fits({**line, "path": None}, LINE_SCHEMA)
+    assert not fits({**line, "notes": [1]}, LINE_SCHEMA)
+
+
+def test_json_lines_are_self_contained(tmp_path):
+    document = json.loads(written("json", tmp_path))
+    (tmp_path / "result.json").unlink()
+    lines = written("jsonl", tmp_path).split(b"\n")
+    assert lines.pop() == b"" and len(lines) == 4
+    rows = [json.loads(line) for line in lines]
+    assert all(fits(row, LINE_SCHEMA) for row in rows)
+    assert [{**result, "schema": SCHEMA, "run": document["run"]} for result in document["results"]] == rows
+
+
+def test_csv_has_a_row_per_prediction(tmp_path):
+    data = written("csv", tmp_path)
+    assert b"\r" not in data
+    rows = list(csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True))
+    assert tuple(rows[0]) == COLUMNS and all(None not in row for row in rows)
+    assert [(row["path"], row["rank"], row["label"], row["score"]) for row in rows] == [
+        ("clips/a b.mp4", "1", "riding a bike", "0.3"),
+        ("clips/a b.mp4", "2", 'say "hi", x', "0.25"),
+        ("clips/a b.mp4", "3", "太极拳", "0.0"),
+        ("bad\nname.mp4", "", "", ""),
+        ("cut.avi", "1", "archery", "0.5"),
+        ("caf\\udce9.mp4", "1", "archery", "0.5"),
+    ]
+    assert [rows[3][key] for key in ("error_stage", "error_reason", "decoder")] == [
+        "decode",
+        "no frame, none",
+        "pyav",
+    ]
+    assert [rows[4][key] for key in ("partial_share", "partial_reason", "stride", "mode")] == [
+        "0.62",
+        "the file ends early",
+        "0.5",
+        "key frames",
+    ]
+    assert rows[0]["decoder"] == "pyav 18.1.0 (FFmpeg 8.0)" and rows[0]["notes"] == "first; second"
+    shared = {(row["model"], row["fingerprint"], row["labels_digest"], row["schema"]) for row in rows}
+    assert shared == {("builtin", "sha256:0123456789abcdef", "sha256:fedcba9876543210", SCHEMA)}
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", '"', ",", " a ", "'", "\\", "a;b", "\t"])
+def test_csv_cells_come_back(tmp_path, text):
+    data = written("csv", tmp_path, [VideoRecord(text, notes=(text,))])
+    (row,) = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+    assert (row["path"], row["notes"]) == (text, text)
+
+
+def test_table_off_a_terminal_is_plain_and_whole(tmp_path):
+    long = VideoRecord("folder/" * 60 + "x.mp4", (Prediction("walking", 0.5),))
+    assert written("table", tmp_path, (*RECORDS, long, VideoRecord("none.mp4"))).decode() == (
+        "clips/a b.mp4\n"
+        "    1  riding a bike    0.300\n"
+        '    2  say "hi", x      0.250\n'
+        "    3  太极拳           0.000\n"
+        "  note: first\n"
+        "  note: second\n"
+        "\n"
+        "bad\\nname.mp4\n"
+        "  decode failed (pyav): no frame, none\n"
+        "\n"
+        "cut.avi\n"
+        "    1  archery    0.500\n"
+        "  only 62% was read: the file ends early\n"
+        "\n"
+        "caf\\udce9.mp4\n"
+        "    1  archery    0.500\n"
+        "\n" + "folder/" * 60 + "x.mp4\n"
+        "    1  walking    0.500\n"
+        "\n"
+        "none.mp4\n"
+        "  no label was given\n"
+    )
+
+
+class Terminal(io.BytesIO):
+    """A byte stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def on_terminal(monkeypatch, encoding="utf-8", **environment):
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **environment}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(stream, encoding=encoding))
+    with open_writer("table", None, overwrite=False, run=RUN) as writer:
+        for record in (DONE, FAILED):
+            writer.write(record)
+    return stream.getvalue().decode(encoding)
+
+
+def test_table_on_a_terminal_has_bars_and_colours(monkeypatch):
+    text = on_terminal(monkeypatch)
+    assert "\x1b[31m  decode failed (pyav): no frame, none\x1b[0m" in text
+    bars = [len(bar) for bar in re.findall("█+", text)]
+    assert bars == [20, round(20 * 0.25 / 0.3)]
+
+
+def test_table_honours_no_color(monkeypatch):
+    assert "\x1b[31m" not in on_terminal(monkeypatch, NO_COLOR="1")
+    assert "\x1b" not in on_terminal(monkeypatch, TERM="dumb")
+
+
+def test_table_in_another_encoding_escapes(monkeypatch):
+    text = on_terminal(monkeypatch, encoding="ascii", TERM="dumb")
+    assert "\\u592a" in text and "#" * 20 in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_records_give_the_same_bytes(tmp_path, format):
+    assert written(format, tmp_path) == written(format, tmp_path)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_names_every_video(tmp_path, format):
+    text = written(format, tmp_path).decode()
+    for name in ("clips/a b.mp4", "cut.avi", "riding a bike", "太极拳", "no frame, none", "the file ends early"):
+        assert name in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_top_k_limits_predictions(tmp_path, format):
+    text = written(format, tmp_path, top_k=2).decode()
+    assert "riding a bike" in text and "hi" in text and "太极拳" not in text
+    with pytest.raises(UsageError, match="top_k 0 is not allowed; give 1 or more"):
+        open_writer(format, None, overwrite=False, run=RUN, top_k=0)
+
+
+def test_no_records_give_a_valid_document(tmp_path):
+    document = json.loads(written("json", tmp_path, []))
+    assert fits(document, DOCUMENT_SCHEMA) and document["results"] == []
+
+
+def test_docs_mention_every_key():
+    results = DOCS.read_text(encoding="utf-8").partition("## Results")[2]
+    documented = set(re.findall(r"`([a-z_]+)`", results))
+    keys = keys_of(DOCUMENT_SCHEMA) | keys_of(LINE_SCHEMA) | set(COLUMNS)
+    assert len(keys) > 40 and keys - documented == set()
+    assert SCHEMA in results
+
+
+def test_records_refuse_what_cannot_be():
+    with pytest.raises(ValueError, match="the score of 'a' is nan"):
+        Prediction("a", float("nan"))
+    with pytest.raises(ValueError, match="best first"):
+        VideoRecord("x", (Prediction("a", 0.1), Prediction("b", 0.2)))
+    with pytest.raises(ValueError, match="no predictions"):
+        VideoRecord("x", (Prediction("a", 0.1),), error=Failure("open", "gone"))
+
+
+def test_summary_counts():
+    summary = Summary()
+    for record in RECORDS:
+        summary = summary.plus(record)
+    assert summary == Summary(done=3, failed=1, partial=1) and summary.total == 4
+
+
+@pytest.mark.parametrize(
+    ("target", "format"),
+    [(None, "table"), ("a.json", "json"), ("a.JSONL", "jsonl"), ("a.csv", "csv"), ("a.txt", "table")],
+)
+def test_format_for(target, format):
+    assert format_for(target and Path(target)) == format
+
+
+def test_format_for_refuses_other_suffixes():
+    with pytest.raises(UsageError, match=re.escape("a.xml: its suffix names no format; known: .txt (table), ")):
+        format_for(Path("a.xml"))
+    with pytest.raises(UsageError, match="format 'xml' is not known; allowed: table, json, jsonl, csv"):
+        open_writer("xml", None, overwrite=False, run=RUN)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_targets_that_are_refused_before_any_work(tmp_path, overwrite):
+    def refused(target):
+        with pytest.raises(OutputError) as checked:
+            check_target(target, overwrite)
+        with pytest.raises(OutputError) as opened:
+            open_writer("json", target, overwrite=overwrite, run=RUN)
+        assert str(checked.value) == str(opened.value)
+        return str(opened.value)
+
+    file = tmp_path / "results.json"
+    file.write_text("old")
+    assert refused(tmp_path) == f"{tmp_path} is a folder; name a file in it"
+    missing = tmp_path / "no" / "r.json"
+    assert refused(missing) == f"{missing}: there is no folder {missing.parent}; create it first"
+    assert refused(file / "r.json").startswith(f"{file / 'r.json'}: there is no folder {file}")
+    assert "cannot be written: File name too long" in refused(tmp_path / ("x" * 300))
+    if not overwrite:
+        assert refused(file) == f"{file} exists; --overwrite replaces it"
+        file.rename(tmp_path / "results.json.part")
+        assert refused(file).startswith(f"{file}.part exists, left by a job that was killed or is still running;")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@linux_only
+def test_an_unwritable_folder_is_named():
+    with pytest.raises(OutputError, match=r"^/proc/results.json: cannot be written: "):
+        open_writer("json", Path("/proc/results.json"), overwrite=False, run=RUN)
+
+
+def test_overwrite_replaces_at_the_end_and_through_links(tmp_path):
+    file, link = tmp_path / "results.json", tmp_path / "link.json"
+    file.write_text("old")
+    (tmp_path / "results.json.part").write_text("older")
+    link.symlink_to(file)
+    with open_writer("json", link, overwrite=True, run=RUN) as writer:
+        writer.write(DONE)
+        assert file.read_text() == "old"
+    assert link.is_symlink() and json.loads(file.read_text())["complete"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "results.json"]
+
+
+def test_json_lines_are_on_disk_as_they_come(tmp_path):
+    part = tmp_path / "r.jsonl.part"
+    with open_writer("jsonl", tmp_path / "r.jsonl", overwrite=False, run=RUN) as writer:
+        for count, record in enumerate(RECORDS, start=1):
+            writer.write(record)
+            assert len(part.read_bytes().splitlines()) == count == writer.summary.total
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OutputClosed])
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_interrupted_job_keeps_what_is_done(tmp_path, format, error):
+    target = tmp_path / "r.out"
+    with pytest.raises(error), open_writer(format, target, overwrite=False, run=RUN) as writer:
+        writer.write(DONE)
+        writer.write(FAILED)
+        raise error
+    data = target.read_text(encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [target]
+    if format == "json":
+        document = json.loads(data)
+        assert fits(document, DOCUMENT_SCHEMA)
+        assert document["complete"] is False and document["summary"]["total"] == len(document["results"]) == 2
+    elif format == "jsonl":
+        assert [json.loads(line)["path"] for line in data.splitlines()] == [DONE.path, FAILED.path]
+    elif format == "csv":
+        assert len(list(csv.DictReader(io.StringIO(data, newline="")))) == 4
+    else:
+        assert data.endswith("no frame, none\n")
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(DONE)
+
+
+def test_a_record_cut_in_half_is_dropped(tmp_path, monkeypatch):
+    """A ctrl-C that arrives while the bytes of a record are going out."""
+    target = tmp_path / "r.json"
+    with pytest.raises(KeyboardInterrupt), open_writer("json", target, overwrite=False, run=RUN) as writer:
+        writer.write(DONE)
+        append = writer.output.append
+
+        def half(data):
+            append(data[: len(data) // 2])
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(writer.output, "append", half)
+        writer.write(FAILED)
+    document = json.loads(target.read_text())
+    assert [result["path"] for result in document["results"]] == [DONE.path]
+    assert document["summary"]["total"] == 1 and document["complete"] is False
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_job_that_fails_before_any_record_changes_nothing(tmp_path, format, capsysbinary):
+    target = tmp_path / "r.out"
+    target.write_text("old")
+    for place in (target, None):
+        with pytest.raises(RuntimeError), open_writer(format, place, overwrite=True, run=RUN):
+            raise RuntimeError
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    assert capsysbinary.readouterr().out == b""
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_standard_output_gets_the_same_bytes(tmp_path, format, capsysbinary):
+    print("before")
+    with open_writer(format, None, overwrite=False, run=RUN) as writer:
+        for record in RECORDS:
+            writer.write(record)
+    print("after")
+    assert capsysbinary.readouterr().out == b"before\n" + written(format, tmp_path) + b"after\n"
+
+
+def test_standard_output_may_take_text_alone(tmp_path, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    with open_writer("jsonl", None, overwrite=False, run=RUN) as writer:
+        writer.write(DONE)
+    assert stream.getvalue().encode() == written("jsonl", tmp_path, [DONE])
+
+
+@linux_only
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_full_device_is_named(format):
+    message = re.escape("/dev/full: cannot be written: No space left on device; no record was written")
+    with (
+        pytest.raises(OutputError, match=message) as caught,
+        open_writer(format, Path("/dev/full"), overwrite=False, run=RUN) as writer,
+    ):
+        writer.write(DONE)
+    assert not isinstance(caught.value, OutputClosed)
+
+
+@linux_only
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_full_disk_keeps_what_fitted(tmp_path, format):
+    """The limit on the size of a file stands in for the end of a disk: it, too, cuts a write in the middle."""
+    import resource
+
+    target = tmp_path / "r.out"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with (
+            pytest.raises(OutputError) as caught,
+            open_writer(format, target, overwrite=False, run=RUN) as writer,
+        ):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+            for _ in range(1000):
+                writer.write(DONE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    count = writer.summary.total
+    assert 3 < count < 1000
+    (place,) = tmp_path.iterdir()
+    assert str(caught.value) == f"{target}: cannot be written: File too large; {count} record(s) are in {place}"
+    data = place.read_text(encoding="utf-8")
+    assert data.count(DONE.path) == (3 * count if format == "csv" else count)
+    if format == "json" and place == target:
+        assert json.loads(data)["summary"]["total"] == count
+    if format != "json":
+        assert place == target and data.endswith("\n")
+
+
+SCRIPT = """
+import signal, sys
+from pathlib import Path
+from zsar_cli.report import OutputClosed, Prediction, Run, VideoRecord, open_writer
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+run = Run("m", "f", "d", 1, {}, None, "cpu", "float32", {})
+target = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+try:
+    with open_writer(sys.argv[1], target, overwrite=False, run=run) as writer:
+        for number in range(100_000):
+            writer.write(VideoRecord(f"{number}.mp4", (Prediction("archery", 0.5),)))
+            if number == 10:
+                print("ten", file=sys.stderr, flush=True)
+except OutputClosed as error:
+    sys.exit(f"closed: {error}")
+except KeyboardInterrupt:
+    sys.exit(f"interrupted: {writer.summary.total}")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_reader_that_leaves_ends_the_job_quietly(format):
+    command = [sys.executable, "-c", SCRIPT, format]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert errors.replace("ten\n", "") == "closed: standard output: closed by its reader\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("kind", [signal.SIGINT, getattr(signal, "SIGKILL", None)])
+def test_signals_leave_whole_lines(tmp_path, kind):
+    target = tmp_path / "r.jsonl"
+    command = [sys.executable, "-c", SCRIPT, "jsonl", str(target)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "ten\n"
+        process.send_signal(kind)
+        errors = process.stderr.read()
+    killed = kind != signal.SIGINT
+    (left,) = tmp_path.iterdir()
+    assert left == (tmp_path / "r.jsonl.part" if killed else target)
+    rows = [json.loads(line) for line in left.read_text().splitlines()]
+    assert [row["path"] for row in rows] == [f"{number}.mp4" for number in range(len(rows))]
+    assert len(rows) > 10 and errors == ("" if killed else f"interrupted: {len(rows)}\n")
+
+
+@linux_only
+def test_a_fifo_is_written_directly(tmp_path):
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-c", f"import sys; sys.stdout.write(open({str(fifo)!r}).read())"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+        with open_writer("jsonl", fifo, overwrite=False, run=RUN) as writer:
+            writer.write(DONE)
+        assert json.loads(reader.communicate()[0])["path"] == DONE.path
+    assert list(tmp_path.iterdir()) == [fifo]
+
+
+def test_importing_the_report_is_cheap():
+    code = "import sys, zsar_cli.report, zsar_cli.labels; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "zsar_cli.report.writer" in modules
+    assert not {"torch", "numpy", "transformers", "av", "PIL", "rich"} & set(modules)

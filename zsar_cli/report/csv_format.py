@@ -1,0 +1,77 @@
+"""CSV: one row per prediction, a single row without a label for a video that has none."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from zsar_cli.report.records import SCHEMA, Prediction, VideoRecord
+from zsar_cli.report.writer import Writer
+
+__all__ = ["COLUMNS", "CsvWriter"]
+
+COLUMNS = (
+    "path",
+    "rank",
+    "label",
+    "score",
+    "error_stage",
+    "error_reason",
+    "decoder",
+    "clips",
+    "frames",
+    "stride",
+    "mode",
+    "partial_share",
+    "partial_reason",
+    "notes",
+    "model",
+    "fingerprint",
+    "labels_digest",
+    "zsar",
+    "schema",
+)
+
+
+class CsvWriter(Writer):
+    """UTF-8, commas, quotes where needed, a header, line feeds."""
+
+    def _head(self) -> bytes:
+        return _row(COLUMNS)
+
+    def _record(self, record: VideoRecord) -> bytes:
+        shared = self._shared(record)
+        rows = []
+        predictions: tuple[Prediction | None, ...] = record.predictions[: self.top_k] or (None,)
+        for rank, prediction in enumerate(predictions, start=1):
+            cells = shared if prediction is None else {**shared, "rank": rank, **prediction.to_dict()}
+            rows.append(_row([cells.get(column) for column in COLUMNS]))
+        return b"".join(rows)
+
+    def _shared(self, record: VideoRecord) -> dict[str, Any]:
+        """The cells that are the same in each row of a record."""
+        values = record.to_dict()
+        error, decoder, sampling, partial = (values[key] or {} for key in ("error", "decoder", "sampling", "partial"))
+        return {
+            "path": record.path,
+            "error_stage": error.get("stage"),
+            "error_reason": error.get("reason"),
+            "decoder": f"{decoder['name']} {decoder['version']}" if decoder else error.get("decoder"),
+            **{key: sampling.get(key) for key in ("clips", "frames", "stride", "mode")},
+            "partial_share": partial.get("share"),
+            "partial_reason": partial.get("reason"),
+            "notes": "; ".join(record.notes),
+            "model": self.run.model,
+            "fingerprint": self.run.fingerprint,
+            "labels_digest": self.run.labels_digest,
+            "zsar": self.run.zsar,
+            "schema": SCHEMA,
+        }
+
+
+def _row(cells: Any) -> bytes:
+    line = io.StringIO()
+    # With this line end Python quotes cells that hold either of its characters; the file itself has line feeds.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return (line.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "backslashreplace")

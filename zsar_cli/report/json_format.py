@@ -1,0 +1,37 @@
+"""JSON: one document, a record per line in it. JSON Lines: one self-contained record per line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from zsar_cli.report.records import SCHEMA, VideoRecord
+from zsar_cli.report.writer import Writer
+
+__all__ = ["JsonLinesWriter", "JsonWriter"]
+
+
+def _dump(value: Any) -> bytes:
+    # A file name that is not UTF-8 holds lone surrogates; replaced by a backslash they are JSON's own escapes.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+
+
+class JsonLinesWriter(Writer):
+    """One line per record, each with the schema and the run, so that any line can be read alone."""
+
+    def _record(self, record: VideoRecord) -> bytes:
+        line = {"schema": SCHEMA, **record.to_dict(self.top_k), "run": self.run.to_dict()}
+        return _dump(line) + b"\n"
+
+
+class JsonWriter(Writer):
+    """One document; `complete` is false in it where the job was cut short."""
+
+    def _head(self) -> bytes:
+        return b'{\n"schema": %b,\n"run": %b,\n"results": [' % (_dump(SCHEMA), _dump(self.run.to_dict()))
+
+    def _record(self, record: VideoRecord) -> bytes:
+        return (b",\n" if self.summary.total else b"\n") + _dump(record.to_dict(self.top_k))
+
+    def _tail(self, complete: bool) -> bytes:
+        return b'\n],\n"summary": %b,\n"complete": %b\n}\n' % (_dump(self.summary.to_dict()), _dump(complete))

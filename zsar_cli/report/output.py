@@ -1,0 +1,173 @@
+"""Where the bytes of a result go: a file that appears whole, a device, or standard output.
+
+A file is written beside its target under the name `<target>.part` and moved over the target at the end. Writing is
+unbuffered and by complete pieces, so a killed process leaves whole records in the `.part` file, and a full disk
+costs at most the record that did not fit.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from zsar_cli.errors import OutputError
+
+__all__ = ["Output", "OutputClosed", "check_target"]
+
+
+class OutputClosed(OutputError):
+    """The reader of standard output or of a pipe has gone, as `| head` does: stop, there is nothing to report."""
+
+
+def check_target(target: Path | None, overwrite: bool) -> None:
+    """Refuse at once what could not be written after hours of work. None is standard output, always allowed.
+
+    Raises:
+        OutputError: the target is a folder, is in no folder, or exists (or its `.part` file does) while
+            `overwrite` is false.
+    """
+    try:
+        if target is None or _is_device(target):
+            return
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder; name a file in it")
+        if not target.parent.is_dir():
+            raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
+        if target.exists() and not overwrite:
+            raise OutputError(f"{target} exists; --overwrite replaces it")
+        if _part_of(target).exists() and not overwrite:
+            raise OutputError(
+                f"{_part_of(target)} exists, left by a job that was killed or is still running; "
+                "keep it under another name, or --overwrite replaces it"
+            )
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+class Output:
+    """An open place to write to.
+
+    Args:
+        target: a path; None is standard output.
+        overwrite: replace a target (or a `.part` file) that exists.
+
+    Raises:
+        OutputError: as `check_target`, or the file cannot be opened.
+    """
+
+    def __init__(self, target: Path | None, overwrite: bool) -> None:
+        check_target(target, overwrite)
+        self.name = "standard output" if target is None else str(target)
+        self.encoding = "utf-8"
+        self._target = target
+        self._part: Path | None = None
+        try:
+            if target is None:
+                self._stream, self.encoding = _standard_output()
+            elif _is_device(target):
+                self._stream = open(target, "wb", buffering=0)  # noqa: SIM115 - closed by close()
+            else:
+                part = _part_of(target)
+                part.unlink(missing_ok=True)
+                self._stream = open(part, "xb", buffering=0)  # noqa: SIM115
+                self._part = part
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+
+    @property
+    def place(self) -> str:
+        """Where the bytes lie now: in the `.part` file, until `commit` has moved it."""
+        return str(self._part) if self._part and self._part.exists() else self.name
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads along."""
+        return bool(self._stream.isatty())
+
+    def append(self, data: bytes) -> None:
+        """Write all of `data`, unbuffered; `rewind` removes what a failure leaves of it.
+
+        Raises:
+            OSError: the piece could not be written.
+            OutputClosed: nobody reads any more.
+        """
+        view = memoryview(data)
+        try:
+            while view:
+                written = self._stream.write(view)
+                if written is None:  # a non-blocking pipe whose reader is slow
+                    time.sleep(0.01)
+                view = view[written or 0 :]
+        except OSError as error:
+            # Windows reports a pipe without a reader as EINVAL.
+            if error.errno == errno.EPIPE or (error.errno == errno.EINVAL and self._part is None):
+                raise OutputClosed(f"{self.name}: closed by its reader") from error
+            raise
+
+    def rewind(self, size: int) -> None:
+        """Drop what an interrupted `append` left behind the first `size` bytes; a pipe or device keeps it."""
+        if self._part is not None:
+            self._stream.truncate(size)
+            self._stream.seek(size)
+
+    def commit(self) -> None:
+        """Make the file appear under its name.
+
+        Raises:
+            OSError: the file could not be completed or moved; it stays at `place`.
+        """
+        if self._part is not None and self._target is not None:
+            os.fsync(self._stream.fileno())
+            self.close()
+            os.replace(self._part, self._target.resolve())
+        self.close()
+
+    def discard(self) -> None:
+        """Leave nothing behind, and the target as it was."""
+        self.close()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the file, where it lies; standard output stays open. A second call does nothing."""
+        if self._target is not None:
+            self._stream.close()
+
+
+def _part_of(target: Path) -> Path:
+    """The temporary name, beside the file that is meant: a link stays a link."""
+    real = target.resolve()
+    return real.with_name(real.name + ".part")
+
+
+def _is_device(target: Path) -> bool:
+    """A device, a FIFO or a socket: nothing can be moved over it."""
+    return target.exists() and not target.is_file() and not target.is_dir()
+
+
+def _cannot_write(target: Path | None, error: OSError) -> OutputError:
+    return OutputError(f"{target or 'standard output'}: cannot be written: {error.strerror or error}")
+
+
+def _standard_output() -> tuple[Any, str]:
+    """The bytes behind `sys.stdout`, unbuffered so that nothing is left to fail at exit, and their encoding."""
+    sys.stdout.flush()
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        return _TextOnly(), "utf-8"
+    return getattr(stream, "raw", stream), sys.stdout.encoding or "utf-8"
+
+
+class _TextOnly:
+    """Standard output that takes text alone, as a notebook's does."""
+
+    def write(self, data: memoryview) -> int:
+        sys.stdout.write(bytes(data).decode())
+        return len(data)
+
+    def isatty(self) -> bool:
+        return False

@@ -1,0 +1,166 @@
+"""The one way results leave: a writer per format, fed record by record and closed on every way out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from zsar_cli.errors import OutputError, UsageError
+from zsar_cli.report.output import Output, OutputClosed
+from zsar_cli.report.records import Run, Summary, VideoRecord
+
+__all__ = ["FORMATS", "Writer", "format_for", "open_writer"]
+
+FORMATS = ("table", "json", "jsonl", "csv")
+_SUFFIXES = ((".txt", "table"), (".json", "json"), (".jsonl", "jsonl"), (".csv", "csv"))
+
+
+class Writer(ABC):
+    """Writes records of one run to one output. Use it in a `with` block.
+
+    A block that ends normally completes the file. One that ends by an exception, a ctrl-C among them, keeps the
+    records written so far in a valid file; if there are none, the target stays as it was.
+
+    Args:
+        output: where to.
+        run: what all records share.
+        top_k: how many predictions of a record are written; None is all.
+    """
+
+    def __init__(self, output: Output, run: Run, top_k: int | None) -> None:
+        self.output, self.run, self.top_k = output, run, top_k
+        self._kept = (0, Summary())  # size in bytes and counts, set as one: a ctrl-C cannot come in between
+        self._closed = False
+
+    @property
+    def summary(self) -> Summary:
+        """Counts of the records written so far."""
+        return self._kept[1]
+
+    @abstractmethod
+    def _record(self, record: VideoRecord) -> bytes:
+        """One record; `self.summary` counts those before it."""
+
+    def _head(self) -> bytes:
+        """What stands before the first record."""
+        return b""
+
+    def _tail(self, complete: bool) -> bytes:
+        """What stands behind the last record; `complete` is false where the job was cut short."""
+        return b""
+
+    def write(self, record: VideoRecord) -> None:
+        """Write one record and hand it to the system at once.
+
+        Raises:
+            OutputError: it cannot be written; the message says how many records are kept, and where.
+            OutputClosed: the reader of a pipe has gone.
+            ValueError: the writer is closed.
+        """
+        if self._closed:
+            raise ValueError(f"the writer of {self.output.name} is closed")
+        data = self._record(record)
+        if not self.summary.total:
+            data = self._head() + data
+        try:
+            self.output.append(data)
+        except OutputClosed:
+            self._closed = True
+            raise
+        except OSError as error:
+            self._closed = True
+            with suppress(OSError, OutputClosed):
+                self._finish(complete=False)
+            raise self._failure(error) from error
+        self._kept = (self._kept[0] + len(data), self.summary.plus(record))
+
+    def close(self, complete: bool = True) -> None:
+        """Finish the output. A second call does nothing.
+
+        Args:
+            complete: false where the job was cut short.
+
+        Raises:
+            OutputError: it cannot be finished; the message says how many records are kept, and where.
+            OutputClosed: the reader of a pipe has gone.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._finish(complete)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _finish(self, complete: bool) -> None:
+        if not complete and not self.summary.total:
+            self.output.discard()
+            return
+        try:
+            self.output.rewind(self._kept[0])
+            self.output.append(self._tail(complete) if self.summary.total else self._head() + self._tail(complete))
+            self.output.commit()
+        finally:
+            self.output.close()
+
+    def _failure(self, error: OSError) -> OutputError:
+        count = self.summary.total
+        kept = f"{count} record(s) are in {self.output.place}" if count else "no record was written"
+        return OutputError(f"{self.output.name}: cannot be written: {error.strerror or error}; {kept}")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close(complete=kind is None)
+        except OutputClosed:
+            if kind is None:
+                raise
+
+
+def format_for(target: Path | None) -> str:
+    """The format that a target's suffix asks for; "table" for standard output (None).
+
+    Raises:
+        UsageError: the suffix names no format.
+    """
+    if target is None:
+        return "table"
+    for suffix, format in _SUFFIXES:
+        if target.suffix.lower() == suffix:
+            return format
+    known = ", ".join(f"{suffix} ({format})" for suffix, format in _SUFFIXES)
+    raise UsageError(f"{target}: its suffix names no format; known: {known}; or give --format")
+
+
+def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, top_k: int | None = None) -> Writer:
+    """Open an output before any work is done.
+
+    Args:
+        format: one of `FORMATS`.
+        target: a path; None is standard output.
+        overwrite: replace a file that exists.
+        run: what all records share.
+        top_k: how many predictions of a record are written; None is all.
+
+    Raises:
+        UsageError: the format or `top_k` is not allowed.
+        OutputError: the target exists, is in no folder, or cannot be written.
+    """
+    from zsar_cli.report.csv_format import CsvWriter
+    from zsar_cli.report.json_format import JsonLinesWriter, JsonWriter
+    from zsar_cli.report.table_format import TableWriter
+
+    writers: dict[str, type[Writer]] = dict(
+        zip(FORMATS, (TableWriter, JsonWriter, JsonLinesWriter, CsvWriter), strict=True)
+    )
+    if format not in writers:
+        raise UsageError(f"format {format!r} is not known; allowed: {', '.join(FORMATS)}")
+    if top_k is not None and top_k < 1:
+        raise UsageError(f"top_k {top_k} is not allowed; give 1 or more")
+    return writers[format](Output(target, overwrite), run, top_k)
