@@ -388,9 +388,7 @@ def test_files_that_are_refused(write, name, content, message):
 
 
 def test_missing_files_and_folders(tmp_path):
-    with pytest.raises(
-        LabelError, match=re.escape("nowhere.txt: no such label file; give a path to a file (.txt,")
-    ):
+    with pytest.raises(LabelError, match=re.escape("nowhere.txt: no such label file; give a path to a file (.txt,")):
         LabelSet.read(tmp_path / "nowhere.txt")
     with pytest.raises(LabelError, match=re.escape(f"{tmp_path}: is a folder; give a label file")):
         LabelSet.read(tmp_path)

@@ -24,9 +24,7 @@ from zsar_cli.errors import LabelError
 
 __all__ = ["Label", "LabelSet", "readable"]
 
-_UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
-)  # control codes reach the terminal, surrogates no file
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control codes reach the terminal, surrogates no file
 _NAMED_REPEATS = 5  # a list of annotations repeats every label: name a few, count the others
 
 # What a parser found: (where, label) for each mention, and notes on how the file was understood.
@@ -194,9 +192,7 @@ class LabelSet:
             raise LabelError(f"{path}: is a folder; give a label file ({', '.join(_PARSERS)})")
         parse = _PARSERS.get(file.suffix.lower())
         if parse is None:
-            raise LabelError(
-                f"{path}: unknown kind of label file {file.suffix!r}; allowed: {', '.join(_PARSERS)}"
-            )
+            raise LabelError(f"{path}: unknown kind of label file {file.suffix!r}; allowed: {', '.join(_PARSERS)}")
         try:
             entries, notes = parse(_decode(file))
         except OSError as error:
@@ -291,9 +287,7 @@ def _parse_csv(text: str) -> _Parsed:
     delimiter, header = _csv_header(next((line for line in text.split("\n") if line.strip()), ""))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        rows = [
-            (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))
-        ]
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise LabelError(f"line {reader.line_num}: not valid CSV: {error}") from error
     entries = []
@@ -398,9 +392,7 @@ def _parse_tree(tree: Any, wheres: list[str]) -> _Parsed:
     if not isinstance(tree, _Pairs):
         return [_item(where, item) for where, item in zip(wheres, tree, strict=True)], []
     if len(tree) == 1 and tree[0][0].lower() in ("labels", "names", "classes", "categories"):
-        raise LabelError(
-            f"{tree[0][0]!r} reads like a heading; put the list or mapping itself at the top level"
-        )
+        raise LabelError(f"{tree[0][0]!r} reads like a heading; put the list or mapping itself at the top level")
     if all(isinstance(value, str) for _, value in tree):
         names = _unnumbered(tree) or _unnumbered([(value, key) for key, value in tree])
         if names:
