@@ -81,5 +81,8 @@ class MissingExtraError(ZsarError):
     """An optional package is not installed; the message holds the pip line that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}': pip install 'zsar[{extra}]'")
-        self.package, self.extra = package, extra
+        super().__init__(package, extra, purpose)  # the plain arguments: exceptions cross processes
+        self.package, self.extra, self.purpose = package, extra, purpose
+
+    def __str__(self) -> str:
+        return f"{self.purpose} needs the package '{self.package}': pip install 'zsar[{self.extra}]'"

@@ -99,7 +99,7 @@ class PrototypeBank:
                 "make it anew with 'zsar export-prototypes'"
             )
 
-    def write(self, path: str | Path, overwrite: bool = False) -> None:
+    def write(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write one .safetensors file, whole or not at all.
 
         Raises:
@@ -125,7 +125,7 @@ class PrototypeBank:
             raise OutputError(f"cannot write {path}: {error}") from None
 
     @classmethod
-    def read(cls, path: str | Path) -> PrototypeBank:
+    def read(cls, path: str | os.PathLike[str]) -> PrototypeBank:
         """Read what `write` wrote.
 
         Raises:

@@ -36,9 +36,9 @@ class TransferSettings:
         sharpness: of the softmax that turns blended similarities into shares.
     """
 
-    top_k: int = 10
-    temperature: float = 0.1
-    conse_weight: float = 0.5
+    top_k: int = 20
+    temperature: float = 0.05
+    conse_weight: float = 0.3
     logit_scale: float = 25.0
     transfer_scale: float = 0.06
     conse_scale: float = 0.1

@@ -19,14 +19,16 @@ class VideoModel(Protocol):
 
     Attributes:
         name: what `--model` takes.
-        fingerprint: changes whenever `encode_video` would give other numbers for the same frames.
+        fingerprint: of the weights and of all else that decides the visual space.
+        precision: of the arithmetic, for example "float32"; it moves embeddings a little within that space.
         sampling, geometry: the frames the model wants unless the user asks for others.
-        text: the encoder of label text.
+        text: the encoder of label text; may be replaced by one with a cache.
         device: where `encode_video` runs.
     """
 
     name: str
     fingerprint: str
+    precision: str
     sampling: Sampling
     geometry: Geometry
     text: TextEncoder

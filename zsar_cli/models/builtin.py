@@ -49,16 +49,14 @@ class BuiltinModel:
     Args:
         device: where frames are encoded.
         dtype: of the encoder; embeddings come back as float32.
-        text: a text encoder to use in place of a fresh MiniLM (for example one with a cache).
     """
 
     name = "builtin"
+    fingerprint = f"builtin-{WEIGHTS.sha256[:12]}"
     sampling = Sampling(clips=1, frames=16)
     geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)
 
-    def __init__(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, text: TextEncoder | None = None
-    ) -> None:
+    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         published = torch.load(WEIGHTS.verified(), map_location="cpu", weights_only=True)
         network = EfficientNetLite(VARIANT).eval()
         network.load_state_dict(fold_batch_norm(published))
@@ -66,9 +64,8 @@ class BuiltinModel:
         self._origin = expected_features(published["_bn1.weight"], published["_bn1.bias"])
         self._network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self._dtype = device, dtype
-        self.text = text or minilm()
-        precision = str(dtype).removeprefix("torch.")
-        self.fingerprint = f"builtin-{WEIGHTS.sha256[:12]}-{precision}"
+        self.precision = str(dtype).removeprefix("torch.")
+        self.text: TextEncoder = minilm()
 
     @torch.inference_mode()
     def encode_video(self, clips: Tensor) -> Tensor:
@@ -76,10 +73,9 @@ class BuiltinModel:
         batch, frames = clips.shape[:2]
         images = clips.flatten(0, 1).permute(0, 3, 1, 2).to(self.device)
         images = ((images.to(self._dtype) - 127) / 128).contiguous(memory_format=torch.channels_last)
-        # One clip at a time: memory stays bounded, and a clip's numbers do not depend on what shares its batch.
-        features = torch.cat([self._network(part) for part in torch.split(images, frames)])
-        means = features.float().cpu().reshape(batch, frames, -1).mean(dim=1)
-        return means - self._origin
+        means = self._network(images).float().cpu().reshape(batch, frames, -1).mean(dim=1)
+        embeddings: Tensor = means - self._origin
+        return embeddings
 
     def bank(self) -> PrototypeBank:
         """The 1000 ImageNet classes: centred rows of the classifier, embeddings of names and activities."""

@@ -26,12 +26,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from zsar_cli.errors import InputError, UsageError, ZsarError
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
 
 __all__ = ["DecodePool"]
+
+Ready = TypeVar("Ready")
 
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from zsar_cli.video.workers import _serve; _serve()"
 _FILES_PER_PROCESS = 256  # then a fresh process: a slow leak in a decoder stays small
@@ -96,20 +98,20 @@ class DecodePool:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
-    def decode(self, paths: Iterable[str]) -> Iterator[DecodedVideo | InputError]:
+    def decode(self, paths: Iterable[str | Ready]) -> Iterator[DecodedVideo | InputError | Ready]:
         """Decodes files side by side; the results come in the order of `paths`.
 
-        `paths` is read lazily: at most two files per process are under way or waiting to be taken, which
-        bounds the memory. A file that cannot be decoded, takes too long or crashes its process comes out as
+        Anything in `paths` that is no string is a result already, and comes out in its place. `paths` is read
+        lazily: at most two files per process are under way or waiting to be taken, which bounds the memory. A file that cannot be decoded, takes too long or crashes its process comes out as
         an `InputError` value and is not tried again. Closing the iterator early drops the files that wait.
 
         Raises:
             ZsarError: the reader refused the settings rather than the file, such as an unknown decoder.
         """
-        pending: deque[Future[DecodedVideo | InputError]] = deque()
+        pending: deque[Future[DecodedVideo | InputError | Ready]] = deque()
         try:
             for path in paths:
-                pending.append(self._threads.submit(self._decode_one, path))
+                pending.append(self._submit(path))
                 if len(pending) >= 2 * len(self._workers):
                     yield pending.popleft().result()
             while pending:
@@ -117,6 +119,13 @@ class DecodePool:
         finally:
             for future in pending:
                 future.cancel()
+
+    def _submit(self, path: str | Ready) -> Future[DecodedVideo | InputError | Ready]:
+        if isinstance(path, str):
+            return self._threads.submit(self._decode_one, path)
+        ready: Future[DecodedVideo | InputError | Ready] = Future()
+        ready.set_result(path)
+        return ready
 
     def close(self) -> None:
         """Kills the processes and ends the threads; the pool cannot be used again."""
@@ -132,7 +141,7 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _decode_one(self, path: str) -> DecodedVideo | InputError:
+    def _decode_one(self, path: str) -> DecodedVideo | InputError | Ready:
         worker = self._idle.get()  # never waits: there are as many threads as workers
         try:
             return worker.decode(path)

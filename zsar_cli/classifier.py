@@ -1,0 +1,225 @@
+"""ZeroShotClassifier: the object a notebook user holds, and the engine behind the command line."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from zsar_cli.errors import InputError, PrototypeError, UsageError
+from zsar_cli.labels import Label, LabelSet
+from zsar_cli.models.base import VideoModel
+from zsar_cli.models.device import resolve_device, resolve_precision
+from zsar_cli.models.registry import load_model
+from zsar_cli.pipeline import Embedding, EmbedSettings, embed
+from zsar_cli.prototypes import PrototypeBank, compose
+from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
+from zsar_cli.scoring import TransferSettings, score_labels, to_shares
+from zsar_cli.semantics.text import encode_labels
+from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
+
+__all__ = ["Labelled", "ZeroShotClassifier", "load"]
+
+BANKS = ("extend", "replace")
+LabelsLike = LabelSet | str | os.PathLike[str] | Iterable[str | Label]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labels made ready for one model: prototypes [U, D] and who composed them, weights [U, S]."""
+
+    labels: LabelSet
+    prototypes: PrototypeBank
+    weights: Tensor
+
+
+class ZeroShotClassifier:
+    """A model, its bank of seen classes and the settings of transfer, for any list of labels.
+
+    Make one with `load`.
+
+    Args:
+        model: encodes video.
+        bank: seen classes; must have been made by `model`.
+        transfer: how scores are made.
+        embedding: how files become embeddings.
+        cache: where embeddings are kept; None keeps none.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        bank: PrototypeBank,
+        transfer: TransferSettings | None = None,
+        embedding: EmbedSettings | None = None,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        bank.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
+        self.model, self.bank, self.cache = model, bank, cache
+        self.transfer = transfer or TransferSettings()
+        self.embedding = embedding or EmbedSettings()
+
+    @overload
+    def classify(self, videos: str | os.PathLike[str], labels: LabelsLike) -> VideoRecord: ...
+
+    @overload
+    def classify(self, videos: list[str] | list[Path], labels: LabelsLike) -> list[VideoRecord]: ...
+
+    def classify(
+        self, videos: str | os.PathLike[str] | list[str] | list[Path], labels: LabelsLike
+    ) -> VideoRecord | list[VideoRecord]:
+        """Which of the labels happens in each video.
+
+        Args:
+            videos: one path, or several.
+            labels: names, a label file, or a `LabelSet`.
+
+        Returns:
+            for one path its record; for several their records, in order, a failed one with `error` set.
+
+        Raises:
+            InputError: one path was given and cannot be used.
+            LabelError: the labels cannot be used.
+        """
+        labelled = self.prepare(LabelSet.of(labels))
+        if isinstance(videos, list):
+            return list(self.classify_each([os.fspath(path) for path in videos], labelled))
+        (item,) = self.embed([os.fspath(videos)])
+        if isinstance(item, InputError):
+            raise item
+        return self.record(item, labelled)
+
+    def prepare(self, labels: LabelSet) -> Labelled:
+        """Compose a prototype for each label (see `prototypes.compose`)."""
+        semantic = encode_labels(self.model.text, labels.labels)
+        settings = self.transfer
+        prototypes, weights = compose(self.bank, labels.names, semantic, settings.top_k, settings.temperature)
+        return Labelled(labels, prototypes, weights)
+
+    def classify_each(self, inputs: Iterable[str | InputError], labelled: Labelled) -> Iterator[VideoRecord]:
+        """Records in the order of `inputs`, as they are ready; a file that fails gives a record with `error` set."""
+        for item in self.embed(inputs):
+            yield VideoRecord.failed(item) if isinstance(item, InputError) else self.record(item, labelled)
+
+    def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
+        """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
+        return embed(inputs, self.model, self.embedding, self.cache)
+
+    def record(self, video: Embedding, labelled: Labelled) -> VideoRecord:
+        """All labels for one embedded video, best first; the scores of its clips are averaged."""
+        similarity = score_labels(video.clips, self.bank, labelled.prototypes, self.transfer).mean(dim=0)
+        shares = to_shares(similarity[None], self.transfer.sharpness)[0]
+        order = sorted(range(len(shares)), key=lambda index: (-float(shares[index]), index))
+        names = labelled.labels.names
+        return VideoRecord(
+            path=video.path,
+            predictions=tuple(Prediction(names[index], float(shares[index])) for index in order),
+            video=video.info,
+            decoder=Decoder(video.decoder, video.decoder_version),
+            sampling=Sampled.of(video.sampling, video.times),
+            partial=video.partial,
+            notes=video.notes,
+        )
+
+    def class_means(self, labelled_paths: Iterable[tuple[str, str]]) -> tuple[PrototypeBank, list[InputError]]:
+        """Prototypes of classes from example videos: P_s = normalise(mean of unit embeddings).
+
+        Args:
+            labelled_paths: (path, class name) pairs.
+
+        Returns:
+            the bank, classes in order of first mention, and the videos that could not be used.
+
+        Raises:
+            PrototypeError: a class is left without a single usable video.
+        """
+        pairs = list(labelled_paths)
+        sums: dict[str, Tensor | None] = {name: None for _, name in pairs}
+        failures = []
+        for (_, name), item in zip(pairs, self.embed(path for path, _ in pairs), strict=True):
+            if isinstance(item, InputError):
+                failures.append(item)
+                continue
+            unit = torch.nn.functional.normalize(item.clips.mean(dim=0), dim=0)
+            before = sums[name]
+            sums[name] = unit if before is None else before + unit
+        rows = []
+        for name, total in sums.items():
+            if total is None:
+                raise PrototypeError(f"the class '{name}' has no usable video; mend or remove it")
+            rows.append(total)
+        labels = LabelSet.from_names(sums)
+        bank = PrototypeBank(
+            labels=tuple(sums),
+            semantic=encode_labels(self.model.text, labels.labels),
+            visual=torch.nn.functional.normalize(torch.stack(rows), dim=1),
+            model=self.model.fingerprint,
+            text_encoder=self.model.text.fingerprint,
+            kind="class means",
+        )
+        return bank, failures
+
+    def run(self, labels: LabelSet, bank: str | None = None) -> Run:
+        """What every result of a job depends on; `bank` describes a bank that is not the model's own."""
+        sampling = self.embedding.sampling or self.model.sampling
+        return Run(
+            model=self.model.name,
+            fingerprint=self.model.fingerprint,
+            labels_digest=labels.digest,
+            labels_count=len(labels),
+            settings={**asdict(self.transfer), "decoder": self.embedding.decoder, "sampling": asdict(sampling)},
+            bank=bank,
+            device=str(self.model.device),
+            precision=self.model.precision,
+            versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},
+            notes=labels.notes,
+        )
+
+
+def load(
+    model: str = "builtin",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    prototypes: str | os.PathLike[str] | None = None,
+    bank: str = "extend",
+    transfer: TransferSettings | None = None,
+    embedding: EmbedSettings | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> ZeroShotClassifier:
+    """A classifier by the name of its model.
+
+    Args:
+        model: a registered name.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        prototypes: a prototype file to use beside ("extend") or in place of ("replace") the model's own bank.
+        bank: "extend" or "replace".
+        transfer, embedding: settings that are not the defaults.
+        cache_dir: a folder for the embedding cache; None keeps no cache.
+
+    Raises:
+        ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read` and `PrototypeBank.require`.
+    """
+    if bank not in BANKS:
+        raise UsageError(f"--bank {bank}: unknown; allowed: {', '.join(BANKS)}")
+    given = PrototypeBank.read(prototypes) if prototypes is not None else None
+    target = resolve_device(device)
+    video_model = load_model(model, target, resolve_precision(precision, target))
+    if given is not None:
+        given.require(video_model.fingerprint, video_model.text.fingerprint, str(prototypes))
+    cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
+    if cache is not None:
+        video_model.text = CachedTextEncoder(video_model.text, cache)
+    if given is not None and bank == "replace":
+        seen = given
+    else:
+        seen = video_model.bank() if given is None else video_model.bank().extend(given)
+    return ZeroShotClassifier(video_model, seen, transfer, embedding, cache)

@@ -1,0 +1,53 @@
+"""Device and precision, resolved once from what the user wrote."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from zsar_cli.errors import UsageError
+
+__all__ = ["DEVICES", "PRECISIONS", "resolve_device", "resolve_precision"]
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """ "auto" takes CUDA, then Apple's GPU, then the CPU; any other name is taken at its word.
+
+    Raises:
+        UsageError: the name is unknown, or this machine or this build of torch has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise UsageError("--device mps: this machine has no Apple GPU that torch can use; take auto or cpu")
+        return torch.device("mps")
+    if re.fullmatch(r"cuda(:\d+)?", name):
+        count = torch.cuda.device_count()
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without CUDA)"
+            raise UsageError(f"--device {name}: {count} CUDA devices here{built}; take auto or cpu")
+        return torch.device("cuda", index)
+    raise UsageError(f"--device {name}: unknown; allowed: {', '.join(DEVICES)}")
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" is fp32 on every device: the decoder, not the model, is what a job waits for.
+
+    Raises:
+        UsageError: the name is unknown, or fp16 was asked for on a CPU.
+    """
+    if name != "auto" and name not in PRECISIONS:
+        raise UsageError(f"--precision {name}: unknown; allowed: auto, {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 does not run on a CPU; take fp32 or bf16")
+    return PRECISIONS["fp32" if name == "auto" else name]
