@@ -534,16 +534,29 @@ except KeyboardInterrupt:
     sys.exit(f"interrupted: {writer.summary.total}")
 """
 
+# As users run it: a variable that takes Python's own buffers away would hide what is left in them.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_reader_that_leaves_ends_the_job_quietly(format):
     command = [sys.executable, "-c", SCRIPT, format]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=ENVIRONMENT, **pipes) as process:
         assert process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read()
     assert errors.replace("ten\n", "") == "closed: standard output: closed by its reader\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_standard_output_gets_each_record_at_once():
+    dies = SCRIPT.replace("print(", "import os; os.kill(os.getpid(), signal.SIGKILL); print(")
+    command = [sys.executable, "-c", dies, "jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == -signal.SIGKILL
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == [f"{number}.mp4" for number in range(11)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
