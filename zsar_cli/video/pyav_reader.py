@@ -9,8 +9,10 @@ keeping what can be kept. FFmpeg runs on one thread: parallelism belongs to the 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import av
 import numpy as np
@@ -43,17 +45,19 @@ def _by_seeking(source: Source, line: Timeline, targets: NDArray[np.int64]) -> d
         if group < 0:  # shown before the first key frame: only decoding from the start can tell
             continue
         wanted = {int(pts) for pts in targets[group_of == group]}
-        source.container.seek(int(line.keys[group]), stream=source.stream)
-        found.update(_decode_until(source, wanted))
+        found.update(_decode_group(source, int(line.keys[group]), wanted))
     return found
 
 
-def _decode_until(source: Source, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
-    """Decode on from here until every wanted frame has come out or has been passed."""
+def _decode_group(source: Source, key: int, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
+    """Decode on from a key frame until every wanted frame has come out or has been passed."""
     found: dict[int, NDArray[np.uint8]] = {}
     context = source.stream.codec_context
     skippable = source.stream.codec.canonical_name in _SKIPPABLE
+    source.container.seek(key, stream=source.stream)
     for packet in source.packets():
+        if packet.pts is not None and packet.pts < key:
+            continue  # shown before the key frame, so nothing after it refers to it; it may need what was skipped
         context.skip_frame = "NONREF" if skippable and packet.pts not in wanted else "DEFAULT"
         for frame in source.decode(packet):
             if frame.pts in wanted and not frame.is_corrupt:
@@ -104,38 +108,43 @@ def _from_the_start(source: Source, line: Timeline, sampling: Sampling) -> _Pick
     if first[0] > line.starts[0] and not source.damage.errors:
         # A recording that was cut open: the frames before its first key frame cannot be shown by anyone.
         line = replace(line, starts=line.starts[line.starts >= first[0]])
-    seconds = line.seconds(line.starts)
-    expected = line.starts[frames_shown(seconds, sample_times(line.duration, sampling))]
+    wanted = sample_times(line.duration, sampling)
+    expected = line.starts[frames_shown(line.seconds(line.starts), wanted)]
+    instants = wanted / float(line.unit) + int(line.starts[0])
+    waiting = deque(np.argsort(wanted, kind="stable").tolist())
     images: dict[int, NDArray[np.uint8]] = {}
     chosen = np.empty_like(expected)
-    waiting = np.argsort(expected, kind="stable").tolist()
-    decoded = [first[0]]
+    decoded: list[int] = []
     before = first
-    for after in frames:
-        decoded.append(after[0])
-        while waiting and expected[waiting[0]] < after[0]:
-            index = waiting.pop(0)
-            pick = _pick(int(expected[index]), before, after, damaged=bool(source.damage.errors))
+    for after in chain(frames, [None]):
+        decoded.append(before[0])
+        while waiting and (after is None or expected[waiting[0]] < after[0]):
+            index = waiting.popleft()
+            pick = after if after and _is_nearer(source, line, instants[index], before, after) else before
             chosen[index] = pick[0]
             if pick[0] not in images:
                 images[pick[0]] = source.shape(pick[1])
+        if after is None or not (waiting or source.damage.errors):
+            break
         before = after
-    if waiting:
-        images[before[0]] = source.shape(before[1])
-        chosen[waiting] = before[0]
-    lengths = np.diff(np.append(line.starts, line.end))
-    share = float(lengths[np.isin(line.starts, decoded)].sum() / lengths.sum())
+    share = _share(line, decoded) if source.damage.errors else 1.0
     return _Picked([images[int(pts)] for pts in chosen], chosen, line, share)
 
 
 _Timed = tuple[int, av.VideoFrame]
 
 
-def _pick(expected: int, before: _Timed, after: _Timed, damaged: bool) -> _Timed:
-    """The earlier frame is still on the screen, unless the right one was lost and the later one is nearer."""
-    if expected < before[0] or (damaged and after[0] - expected < expected - before[0]):
-        return before if expected < before[0] else after
-    return before
+def _is_nearer(source: Source, line: Timeline, instant: float, before: _Timed, after: _Timed) -> bool:
+    """In a damaged video: was the right frame lost, and is the later of its neighbours the nearer one?"""
+    lost = source.damage.errors > 0 and instant >= before[0] + 2 * line.usual
+    return lost and after[0] - instant < instant - before[0]
+
+
+def _share(line: Timeline, decoded: list[int]) -> float:
+    """How much of a damaged video was decoded; a long pause without packets counts as lost."""
+    lengths = np.diff(np.append(line.starts, line.end))
+    good = np.minimum(lengths, 2 * line.usual)[np.isin(line.starts, decoded)]
+    return float(good.sum() / lengths.sum())
 
 
 def _in_order(source: Source, line: Timeline) -> Iterator[_Timed]:
@@ -169,7 +178,7 @@ def read(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
         picked = _try_seeking(source, line, sampling)
         if picked:
             return _result(source, sampling, picked)
-    with open_source(path, geometry, source.damage) as source:
+    with open_source(path, geometry) as source:  # afresh: nothing that broke is carried over
         return _result(source, sampling, _from_the_start(source, line, sampling))
 
 
@@ -179,7 +188,8 @@ def _try_seeking(source: Source, line: Timeline, sampling: Sampling) -> _Picked 
         return None
     wanted = sample_times(line.duration, sampling)
     notes: tuple[str, ...] = ()
-    if sampling.exact or not len(shown_keys := line.keys[np.isin(line.keys, line.starts)]):
+    shown_keys = np.intersect1d(line.keys, line.starts)
+    if sampling.exact or not len(shown_keys):
         chosen = line.starts[frames_shown(line.seconds(line.starts), wanted)]
         found = _by_seeking(source, line, np.unique(chosen))
     else:
@@ -219,11 +229,11 @@ def _partial(source: Source, picked: _Picked) -> Partial | None:
     slack = max(line.duration / 50, line.duration / len(line.starts))
     if line.claimed and end + slack < line.claimed:
         share *= line.duration / (line.claimed - start)
-        reason = f"the file is cut off after {line.duration:.2f} s of {line.claimed - start:.2f} s"
-        return Partial(share, f"{reason}; the frames are spread over the part that is there")
+        reason = f"nothing can be read after {line.duration:.2f} s of {line.claimed - start:.2f} s"
+        return Partial(share, f"{reason}: the frames are spread over the part before")
     if damage.errors:
-        reason = f"{damage.errors} damaged places ({damage.first})"
-        return Partial(share, f"{reason}; where a frame is lost the nearest one was taken")
+        places = f"{damage.errors} damaged place{'s' * (damage.errors > 1)} ({damage.first})"
+        return Partial(share, f"{places}: where a frame is lost the nearest one was taken")
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -78,6 +78,11 @@ class Timeline:
         """Seconds from the first frame to the end of the last."""
         return float((self.end - int(self.starts[0])) * self.unit)
 
+    @property
+    def usual(self) -> int:
+        """How long a frame is usually shown."""
+        return int(np.median(np.diff(np.append(self.starts, self.end))))
+
     def seconds(self, pts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Times in units as seconds from the first frame."""
         return np.asarray((pts - self.starts[0]) * float(self.unit), dtype=np.float64)
@@ -91,7 +96,7 @@ class Source:
     container: InputContainer
     stream: VideoStream
     geometry: Geometry
-    damage: Damage
+    damage: Damage = field(default_factory=Damage)
     rotation: int = 0
 
     @property
@@ -111,6 +116,8 @@ class Source:
             try:
                 for packet in self.container.demux(self.stream):
                     failed = False
+                    if packet.is_corrupt:
+                        self.damage.note(ValueError("a packet is incomplete"))
                     yield packet
                 return
             except av.FFmpegError as error:
@@ -150,7 +157,6 @@ def open_source(path: str, geometry: Geometry, damage: Damage | None = None, dec
     Args:
         path: a regular file.
         geometry: the shape of its frames.
-        damage: what is already known to be damaged.
         decoder: the name to put into errors.
 
     Raises:
@@ -159,7 +165,7 @@ def open_source(path: str, geometry: Geometry, damage: Damage | None = None, dec
     # "file:" keeps names such as "rtmp:x.mp4" from being taken for a protocol, and the list keeps a playlist
     # that calls itself a video from reaching for the network.
     try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.FFmpegError as error:
         raise InputError(path, "open", _why_not_opened(path, error), decoder) from error
     with container:
@@ -167,7 +173,7 @@ def open_source(path: str, geometry: Geometry, damage: Damage | None = None, dec
         if isinstance(stream, str):
             raise InputError(path, "open", stream, decoder)
         stream.thread_count = 1
-        yield Source(path, container, stream, geometry, damage or Damage())
+        yield Source(path, container, stream, geometry)
 
 
 def _why_not_opened(path: str, error: av.FFmpegError) -> str:
@@ -205,8 +211,6 @@ def scan(source: Source) -> Timeline:
         if packet.size:
             length = packet.duration or 0
             rows.append(_Row(packet.pts, packet.dts, length, packet.is_keyframe, packet.is_discard))
-            if packet.is_corrupt:
-                source.damage.note(ValueError("a packet is incomplete"))
     if all(row.is_discard for row in rows):
         raise InputError(source.path, "decode", "it holds no video data", NAME)
     reorders = bool(stream.codec_context.has_b_frames)
@@ -248,9 +252,9 @@ def _claimed(source: Source) -> float | None:
             return None  # every frame of the index lies in the file
         times = sorted(entry.timestamp for entry in entries)
         return float((times[-1] + (times[-1] - times[0]) / max(len(times) - 1, 1)) * unit)
-    if source.kind == "avi" and stream.duration and unit:
-        return float(stream.duration * unit)
-    if "matroska" in source.kind:
+    if source.kind == "avi" and stream.frames and unit:
+        return float(stream.frames * unit)
+    if "matroska" in source.kind or source.kind == "flv":
         clock = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
         if clock:
             return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
