@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
+import PIL
 import pytest
 import videos
+from PIL import Image
 from videos import Clip, read_code
 
-from zsar_cli.video.reader import read_video
+from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video.reader import decoder_versions, probe, read_video
+from zsar_cli.video.sampling import sample_times
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
 
 SQUASH = Geometry(size=64)
@@ -119,3 +129,407 @@ def test_gives_the_frames_shown(decoder: str, kind: str, tmp_path: Path) -> None
     np.testing.assert_allclose(video.times, starts, atol=1e-3)
     assert video.info.duration == pytest.approx(clip.end, abs=2e-3)
     assert video.partial is None
+
+
+# --- other ways to sample ---
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(clips=3, frames=4),
+        Sampling(clips=1, frames=1),
+        Sampling(clips=2, frames=5, stride=0.1),
+        Sampling(clips=3, frames=4, stride=0.9),  # clips overlap: the instants are not sorted
+    ],
+    ids=str,
+)
+def test_every_sampling_gives_the_frames_shown(sampling: Sampling, decoder: str, tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=101, gop=30)
+    video = read_video(str(clip.path), sampling, SQUASH, decoder)
+
+    times = sample_times(clip.end, sampling)
+    assert codes(video) == [clip.shown(instant) for instant in times]
+    assert video.clips().shape == (sampling.clips, sampling.frames, 64, 64, 3)
+
+
+def decoded_in_order(path: Path) -> list[tuple[float, int]]:
+    """Time and number of every frame, by plain decoding from start to end."""
+    with av.open(str(path)) as container:
+        frames = [(frame.time, read_code(frame.to_ndarray(format="rgb24"))) for frame in container.decode(video=0)]
+    return [(time - frames[0][0], code) for time, code in frames]
+
+
+@pytest.mark.parametrize("kind", ["h264_open_gop_mp4", "hevc_mp4", "h264_b_frames_ts", "variable_rate_mkv"])
+def test_seeking_agrees_with_decoding_everything(kind: str, tmp_path: Path) -> None:
+    clip = KINDS[kind](tmp_path)
+    everything = decoded_in_order(clip.path)
+    for count in (1, 2, 3, 7, 50, 120):
+        video = read_video(str(clip.path), Sampling(frames=count), SQUASH)
+        expected = []
+        for instant in wanted(video.info.duration or 0, count):
+            expected.append([code for time, code in everything if time <= instant + 1e-6][-1])
+        assert codes(video) == expected
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_key_frames_are_nearest_and_the_result_says_how_far_off(decoder: str, tmp_path: Path) -> None:
+    scene_cuts_off = {"x264-params": "scenecut=0"}
+    clip = videos.write_video(tmp_path / "a.mp4", frames=101, gop=20, options=scene_cuts_off)
+    video = read_video(str(clip.path), Sampling(frames=8, exact=False), SQUASH, decoder)
+
+    instants = wanted(clip.end, 8)
+    keys = [i / 25 for i in range(0, 101, 20)]
+    expected = [min(keys, key=lambda key: abs(key - instant)) for instant in instants]
+    assert codes(video) == [round(key * 25) for key in expected]
+    off = max(abs(key - instant) for key, instant in zip(expected, instants, strict=True))
+    assert f"key frames: up to {off:.1f} s from the instants asked for" in video.notes
+
+
+def test_key_frames_that_cannot_be_told_are_replaced_by_exact_frames_and_noted(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.h264", container="h264")
+    video = read_video(str(clip.path), Sampling(frames=4, exact=False), SQUASH)
+    assert codes(video) == [clip.shown(instant) for instant in wanted(clip.end, 4)]
+    assert any("exact frames were decoded instead" in note for note in video.notes)
+
+
+def test_a_file_without_times_says_so(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.h264", container="h264")
+    (note,) = read_video(str(clip.path), Sampling(frames=4), SQUASH).notes
+    assert note == "the file holds no times: they follow from 25 frames per second"
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_a_short_video_repeats_frames_and_says_so(decoder: str, tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=1)
+    video = read_video(str(clip.path), Sampling(frames=16), SQUASH, decoder)
+    assert codes(video) == [0] * 16
+    assert video.notes == ("1 different frames for the 16 instants asked for: some are repeated",)
+
+
+# --- shape, colour, description ---
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("geometry", [Geometry(48), Geometry(48, 64), Geometry(64, 64)], ids=str)
+def test_scales_and_crops_as_an_independent_resize_does(decoder: str, geometry: Geometry, tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=3, size=(320, 192), options={"qp": "5"})
+    video = read_video(str(clip.path), Sampling(frames=3), geometry, decoder)
+
+    image = Image.fromarray(videos.coded_image(0, (320, 192)))
+    if geometry.resize is None:
+        expected = image.resize((48, 48), Image.Resampling.BICUBIC)
+    else:
+        width, short = 320 * geometry.resize // 192, geometry.resize
+        left, top = (width - geometry.size) // 2, (short - geometry.size) // 2
+        box = (left, top, left + geometry.size, top + geometry.size)
+        expected = image.resize((width, short), Image.Resampling.BICUBIC).crop(box)
+    assert video.frames.shape == (3, geometry.size, geometry.size, 3)
+    assert np.abs(video.frames[0].astype(int) - np.asarray(expected).astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("clockwise", [90, 180, 270])
+def test_a_turned_video_equals_its_upright_twin(clockwise: int, decoder: str, tmp_path: Path) -> None:
+    geometry = Geometry(64, 80)
+    upright = videos.write_video(tmp_path / "upright.mp4", options={"qp": "5"})
+    turned = videos.rotated(tmp_path / "turned.mp4", clockwise, options={"qp": "5"})
+    a = read_video(str(upright.path), Sampling(frames=4), geometry, decoder)
+    b = read_video(str(turned.path), Sampling(frames=4), geometry, decoder)
+
+    assert np.abs(a.frames.astype(int) - b.frames.astype(int)).mean() < 2
+    assert (b.info.width, b.info.height) == (a.info.width, a.info.height) == videos.SIZE
+    assert b.info.rotation == -clockwise % 360
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("clockwise", [0, 90])
+def test_pixels_that_are_not_square_are_shown_as_players_do(decoder: str, clockwise: int, tmp_path: Path) -> None:
+    # A 320 x 128 picture squeezed into 160 x 128 pixels that are twice as wide as high.
+    wide = videos.write_video(tmp_path / "wide.mp4", size=(320, 128), options={"qp": "5"})
+    squeezed = videos.write_video(tmp_path / "a.mp4", aspect=Fraction(2, 1), options={"qp": "5"})
+    if clockwise:
+        videos.turn_display(wide.path, clockwise)
+        videos.turn_display(squeezed.path, clockwise)
+    a = read_video(str(wide.path), Sampling(frames=2), Geometry(64, 64), decoder)
+    b = read_video(str(squeezed.path), Sampling(frames=2), Geometry(64, 64), decoder)
+
+    assert np.abs(a.frames.astype(int) - b.frames.astype(int)).mean() < 6
+    assert (b.info.width, b.info.height) == ((128, 320) if clockwise else (320, 128))
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv444p10le"])
+def test_colours_survive(decoder: str, pix_fmt: str, tmp_path: Path) -> None:
+    colours = np.array([[250, 10, 10], [10, 250, 10], [10, 10, 250], [128, 128, 128]], np.uint8)
+    image = np.repeat(np.repeat(colours.reshape(2, 2, 3), 64, 0), 64, 1)
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"qp": "2"})
+        stream.width, stream.height, stream.pix_fmt = 128, 128, pix_fmt
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        out.mux(stream.encode(None))
+    frame = read_video(str(path), Sampling(frames=1), Geometry(32), decoder).frames[0]
+    for i, colour in enumerate(colours):
+        row, column = i // 2 * 16 + 8, i % 2 * 16 + 8
+        assert np.abs(frame[row, column].astype(int) - colour).max() < 12
+
+
+def test_a_frame_of_8k_is_read(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.avi", "mjpeg", frames=2, size=(7680, 4320), pix_fmt="yuvj420p")
+    video = read_video(str(clip.path), Sampling(frames=2), Geometry(64, 80))
+    assert (video.info.width, video.info.height) == (7680, 4320)
+    assert read_code(read_video(str(clip.path), Sampling(frames=2), SQUASH).frames[1]) == 1
+
+
+def test_a_result_says_where_it_comes_from_and_can_cross_processes(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4")
+    video = read_video(str(clip.path), Sampling(frames=4), SQUASH)
+    assert video.decoder == "pyav" and video.decoder_version.startswith(f"{av.__version__} (FFmpeg ")
+    assert (video.info.codec, video.info.frame_rate) == ("h264", pytest.approx(25))
+    assert "mp4" in video.info.container
+    again = pickle.loads(pickle.dumps(video))
+    assert again.info == video.info and (again.frames == video.frames).all()
+    assert probe(str(clip.path)) == video.info
+
+
+def test_the_door_imports_no_decoder() -> None:
+    heavy = "{'av', 'decord', 'PIL', 'torch'}"
+    code = f"import sys, zsar_cli.video.reader; assert not {heavy} & set(sys.modules), sorted(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_versions_are_those_of_the_packages() -> None:
+    assert decoder_versions() == {"pyav": av.__version__, "decord": "0.6.0", "images": PIL.__version__}
+
+
+# --- damaged files ---
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.webm", "libvpx-vp9"), ("a.avi", "mpeg4"), ("a.flv", "libx264")],
+)
+def test_the_part_before_a_cut_is_read(name: str, codec: str, tmp_path: Path) -> None:
+    clip = videos.truncated(tmp_path / name, 0.6, codec=codec, frames=203)
+    video = read_video(str(clip.path), Sampling(frames=8), SQUASH)
+
+    assert video.partial is not None and video.info.duration is not None
+    assert 0.3 < video.partial.share < 0.75
+    assert video.partial.share == pytest.approx(video.info.duration / clip.end, abs=0.02)
+    assert f"nothing can be read after {video.info.duration:.2f} s" in video.partial.reason
+    expected = [clip.shown(instant) for instant in wanted(video.info.duration, 8)]
+    assert codes(video)[:-1] == expected[:-1]  # the very last frame may be the one that is cut
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_damage_in_the_middle_costs_only_the_middle(name: str, tmp_path: Path) -> None:
+    clip = videos.corrupted(tmp_path / name, frames=203)
+    video = read_video(str(clip.path), Sampling(frames=16), SQUASH)
+
+    expected = [clip.shown(instant) for instant in wanted(clip.end, 16)]
+    found = codes(video)
+    assert found[:5] == expected[:5] and found[-3:] == expected[-3:]
+    assert found != expected
+    assert video.partial is not None and 0.5 < video.partial.share < 0.95
+    assert "damaged place" in video.partial.reason
+
+
+def test_a_cut_open_recording_starts_with_its_first_key_frame(tmp_path: Path) -> None:
+    whole = videos.write_video(tmp_path / "whole.ts", gop=12, options={"x264-params": "scenecut=0"})
+    content = whole.path.read_bytes()
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(content[len(content) // 188 // 3 * 188 :])
+    video = read_video(str(cut), Sampling(frames=4), SQUASH)
+
+    everything = decoded_in_order(cut)
+    assert everything[0][1] % 12 == 0 and everything[0][1] > 0
+    assert video.info.duration == pytest.approx(len(everything) / 25, abs=1e-3)
+    assert codes(video) == [everything[int(t * 25)][1] for t in wanted(len(everything) / 25, 4)]
+
+
+def test_an_mp4_cut_before_its_index_says_so(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4")
+    clip.path.write_bytes(clip.path.read_bytes()[:2000])
+    assert_refused(clip.path, "open", "index (moov), often written last, is missing")
+
+
+def test_a_video_of_noise_alone_cannot_be_decoded(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", container_options={"movflags": "faststart"})
+    content = clip.path.read_bytes()
+    data = content.index(b"mdat") + 4
+    clip.path.write_bytes(content[:data] + bytes(len(content) - data))
+    assert_refused(clip.path, "decode", "no frame can be decoded")
+
+
+# --- what is not a video, and awkward names ---
+
+
+def assert_refused(path: Path, stage: str, words: str, decoder: str = "pyav") -> None:
+    with pytest.raises(InputError) as caught:
+        read_video(str(path), Sampling(), SQUASH, decoder)
+    assert (caught.value.path, caught.value.stage) == (str(path), stage)
+    assert words in caught.value.reason
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_what_is_not_a_video_is_refused_with_its_reason(decoder: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("archery\nbowling\n" * 40)
+    (tmp_path / "labels.txt").write_text("archery\nbowling\n" * 40)
+    (tmp_path / "folder.mp4").mkdir()
+    Image.fromarray(videos.coded_image(1)).save(tmp_path / "still.png")
+    Image.fromarray(videos.coded_image(1)).save(tmp_path / "still.gif")
+    (tmp_path / "still.mp4").write_bytes((tmp_path / "still.png").read_bytes())
+    videos.audio_only(tmp_path / "sound.m4a")
+    videos.audio_only(tmp_path / "song.mp4", picture=True)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name, stage, words in [
+        ("missing.mp4", "find", "no such file or folder"),
+        ("empty.mp4", "open", "empty (0 bytes)"),
+        ("text.mp4", "open", "not a video"),
+        ("labels.txt", "open", "not a video"),
+        ("folder.mp4", "open", "holds no images"),
+        ("still.png", "open", "still image"),
+        ("still.gif", "open", "still image"),
+        ("still.mp4", "open", "not a video"),
+        ("sound.m4a", "open", "no video stream, only audio"),
+        ("song.mp4", "open", "no video stream, only audio and a cover picture"),
+        ("pipe.mp4", "open", "not a regular file"),
+    ]:
+        assert_refused(tmp_path / name, stage, words, decoder)
+
+
+def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4")
+
+    def no_entry(*args: object, **how: object) -> None:
+        raise PermissionError(13, "Permission denied")  # file modes do not stop root
+
+    monkeypatch.setattr("builtins.open", no_entry)
+    assert_refused(clip.path, "open", "no permission to read it")
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize(
+    "name", ["with space.mp4", "håndball 手球.mp4", "-i.mp4", "rtmp:a.mp4", "frame%d.mp4", "a'\"$&.mp4", "noend"]
+)
+def test_awkward_names_are_only_names(name: str, decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos.write_video(tmp_path / "a.mp4", frames=5).path.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    video = read_video(name, Sampling(frames=2), SQUASH, decoder)
+    assert video.path == name and codes(video) == [1, 3]
+
+
+def test_a_playlist_that_calls_itself_a_video_reaches_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
+        path = tmp_path / "a.m3u8"
+        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n")
+        with pytest.raises(InputError):
+            read_video(str(path), Sampling(), SQUASH)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_metadata_in_any_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    clip = videos.write_video(path, metadata={"title": "XXXX"})
+    path.write_bytes(path.read_bytes().replace(b"XXXX", b"\xd3\xff\xfe\x80"))
+    assert codes(read_video(str(path), Sampling(frames=1), SQUASH)) == [clip.shown(clip.end / 2)]
+
+
+def test_an_unknown_decoder_or_geometry_is_a_usage_error(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=2)
+    with pytest.raises(UsageError, match="'opencv' is unknown: choose one of pyav, decord"):
+        read_video(str(clip.path), Sampling(), SQUASH, "opencv")
+    with pytest.raises(UsageError, match="size is 0"):
+        read_video(str(clip.path), Sampling(), Geometry(0))
+    with pytest.raises(UsageError, match="resize is 100: it must be at least the size cut out of it, 224"):
+        read_video(str(clip.path), Sampling(), Geometry(224, 100))
+    with pytest.raises(UsageError, match="frames is 0"):
+        read_video(str(clip.path), Sampling(frames=0), SQUASH)
+
+
+def test_decord_that_is_not_installed_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=2)
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with pytest.raises(UsageError, match=r"'decord' is not installed here .* choose the decoder 'pyav'"):
+        read_video(str(clip.path), Sampling(), SQUASH, "decord")
+
+
+# --- images ---
+
+
+def test_broken_images_of_a_folder_are_replaced_by_their_neighbours(tmp_path: Path) -> None:
+    clip = videos.folder(tmp_path / "frames", frames=10)
+    (clip.path / "img4.jpg").write_bytes(b"not a picture")
+    video = read_video(str(clip.path), Sampling(frames=10), SQUASH)
+    assert codes(video) == [0, 1, 2, 3, 3, 5, 6, 7, 8, 9]
+    assert video.partial is not None and video.partial.share == pytest.approx(0.9)
+    assert "1 of 10 images cannot be read (img4.jpg" in video.partial.reason
+
+
+def test_only_the_images_that_are_needed_are_decoded(tmp_path: Path) -> None:
+    clip = videos.folder(tmp_path / "frames", frames=10)
+    (clip.path / "img4.jpg").write_bytes(b"not a picture")
+    video = read_video(str(clip.path), Sampling(frames=2), SQUASH)
+    assert codes(video) == [2, 7] and video.partial is None
+
+
+def test_a_folder_of_broken_images_cannot_be_decoded(tmp_path: Path) -> None:
+    clip = videos.folder(tmp_path / "frames", frames=2)
+    for image in clip.path.iterdir():
+        image.write_bytes(b"not a picture")
+    assert_refused(clip.path, "decode", "none of its 2 images can be read")
+
+
+def test_the_frame_rate_gives_a_folder_its_times(tmp_path: Path) -> None:
+    clip = videos.folder(tmp_path / "frames", frames=10)
+    video = read_video(str(clip.path), Sampling(frames=5, frame_rate=2.0), SQUASH)
+    assert video.times.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
+    assert (video.info.duration, video.info.frame_rate, video.decoder) == (5.0, 2.0, "images")
+
+
+def test_images_are_turned_as_their_exif_says(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    lying = Image.fromarray(np.rot90(videos.coded_image(7)))  # counterclockwise; 6 says: turn clockwise
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying.save(folder / "a.jpg", exif=exif)
+    video = read_video(str(folder), Sampling(frames=1), SQUASH)
+    assert codes(video) == [7]
+    assert (video.info.width, video.info.height) == videos.SIZE
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
+def test_a_cut_animation_gives_the_frames_before_the_cut(name: str, tmp_path: Path) -> None:
+    clip = videos.animation(tmp_path / name)
+    content = clip.path.read_bytes()
+    clip.path.write_bytes(content[: len(content) * 3 // 5])
+    video = read_video(str(clip.path), Sampling(frames=4), SQUASH)
+    assert video.partial is not None and 0 < video.partial.share < 1
+    assert codes(video) == [clip.shown(instant) for instant in wanted(video.info.duration or 0, 4)]
+
+
+def test_a_cut_webp_cannot_be_opened(tmp_path: Path) -> None:
+    clip = videos.animation(tmp_path / "a.webp")
+    clip.path.write_bytes(clip.path.read_bytes()[:-10])
+    assert_refused(clip.path, "open", "not an image that Pillow recognises")
+
+
+def test_frames_of_no_length_are_shown_as_browsers_do(tmp_path: Path) -> None:
+    clip = videos.animation(tmp_path / "a.gif", [0, 10, 50])
+    assert probe(str(clip.path)).duration == pytest.approx(0.25)
+
+
+def test_transparent_parts_are_black(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+    solid = Image.new("RGBA", (32, 32), (200, 100, 50, 255))
+    clear.save(tmp_path / "a.webp", save_all=True, append_images=[solid], duration=100, lossless=True)
+    video = read_video(str(tmp_path / "a.webp"), Sampling(frames=2), Geometry(8))
+    assert video.frames[0].max() == 0
+    assert video.frames[1][4, 4].tolist() == [200, 100, 50]

@@ -95,6 +95,7 @@ def write_video(
     options: dict[str, str] | None = None,
     container: str | None = None,
     container_options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Clip:
     """Write `frames` coded frames numbered from `first`.
 
@@ -112,6 +113,7 @@ def write_video(
         _quiet_encoders(),
         av.open(str(path), "w", format=container, container_options=container_options or {}) as out,
     ):
+        out.metadata.update(metadata or {})
         stream = out.add_stream(codec, rate=RATE, options=options or {})
         stored = np.rot90(coded_image(0, size), turned)
         stream.width, stream.height = stored.shape[1], stored.shape[0]
@@ -150,9 +152,9 @@ def turn_display(path: Path, clockwise: int) -> None:
     _patch(path, b"tkhd", 44, struct.pack(">9i", *matrix))
 
 
-def rotated(path: Path, clockwise: int) -> Clip:
+def rotated(path: Path, clockwise: int, **how: object) -> Clip:
     """An mp4 stored lying, with the display matrix that makes it upright."""
-    clip = write_video(path, turned=clockwise // 90)
+    clip = write_video(path, turned=clockwise // 90, **how)
     turn_display(path, clockwise)
     return clip
 
