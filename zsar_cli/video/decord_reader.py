@@ -2,8 +2,8 @@
 
 Its limits, each of them measured against decoding every frame: wrong frames without a word on AVI with
 B-frames, MPEG-TS, edit lists and open groups of pictures; no AV1, raw streams or truncated files; times in
-single precision; no wheels for macOS on Apple silicon nor Linux on Arm. Now and then it hangs for ever (issues
-269, 363, 373 and 375 of dmlc/decord), so call it in a process that can be killed. PyAV has none of these limits.
+single precision; no wheels for macOS on Apple silicon nor Linux on Arm. Its users report that now and then it
+hangs for ever, so call it in a process that can be killed. PyAV has none of these limits.
 """
 
 from __future__ import annotations
