@@ -1,7 +1,8 @@
 """Reading with decord 0.6, for those who must match results that were made with it.
 
-Its limits, each of them measured against decoding every frame: wrong frames without a word on AVI with
-B-frames, MPEG-TS, edit lists and open groups of pictures; no AV1, raw streams or truncated files; times in
+Its limits, each of them measured against decoding every frame: wrong frames without a word on MPEG-TS, edit
+lists and open groups of pictures; no times, so refused here, for AVI with B-frames, MPEG-PS and raw streams; no
+AV1; no saving of truncated files; the last frame's length unknown where the rate varies; times in
 single precision; no wheels for macOS on Apple silicon nor Linux on Arm. Its users report that now and then it
 hangs for ever, so call it in a process that can be killed. PyAV has none of these limits.
 """

@@ -17,13 +17,13 @@ from PIL import Image, ImageOps
 
 from zsar_cli.errors import InputError
 from zsar_cli.video.geometry import centre_crop, scaled_size
+from zsar_cli.video.reader import IMAGE_SUFFIXES
 from zsar_cli.video.sampling import frames_shown, repeats, sample_times
 from zsar_cli.video.types import DecodedVideo, Geometry, Partial, Sampling, VideoInfo
 
-__all__ = ["FOLDER_SUFFIXES", "read", "version"]
+__all__ = ["read", "version"]
 
 NAME = "images"
-FOLDER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 # Browsers show a frame that claims 10 ms or less for 100 ms: such files mean "as fast as is sensible".
 _SHORTEST, _INSTEAD = 0.011, 0.1
 
@@ -83,10 +83,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
-    names = [e.name for e in os.scandir(path) if e.is_file() and Path(e.name).suffix.lower() in FOLDER_SUFFIXES]
+    names = [e.name for e in os.scandir(path) if e.is_file() and Path(e.name).suffix.lower() in IMAGE_SUFFIXES]
     names = sorted((name for name in names if not name.startswith(".")), key=_natural)
     if not names:
-        kinds = " ".join(sorted(FOLDER_SUFFIXES))
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(path, "open", f"the folder holds no images ({kinds})", NAME)
     starts = np.arange(len(names)) / sampling.frame_rate
     duration = len(names) / sampling.frame_rate
