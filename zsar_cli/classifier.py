@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import InputError, PrototypeError, UsageError
+from zsar_cli.explanation import Explanation, explain
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
@@ -128,11 +129,14 @@ class ZeroShotClassifier:
             notes=video.notes,
         )
 
-    def class_means(self, labelled_paths: Iterable[tuple[str, str]]) -> tuple[PrototypeBank, list[InputError]]:
+    def class_means(
+        self, labelled_paths: Iterable[tuple[str, str]], done: Callable[[], None] = lambda: None
+    ) -> tuple[PrototypeBank, list[InputError]]:
         """Prototypes of classes from example videos: P_s = normalise(mean of unit embeddings).
 
         Args:
             labelled_paths: (path, class name) pairs.
+            done: called after each video.
 
         Returns:
             the bank, classes in order of first mention, and the videos that could not be used.
@@ -144,6 +148,7 @@ class ZeroShotClassifier:
         sums: dict[str, Tensor | None] = {name: None for _, name in pairs}
         failures = []
         for (_, name), item in zip(pairs, self.embed(path for path, _ in pairs), strict=True):
+            done()
             if isinstance(item, InputError):
                 failures.append(item)
                 continue
@@ -165,6 +170,11 @@ class ZeroShotClassifier:
             kind="class means",
         )
         return bank, failures
+
+    def explain(self, labels: LabelSet, top: int = 5) -> Explanation:
+        """What composes each label and what the model will confuse (see `explanation.explain`)."""
+        labelled = self.prepare(labels)
+        return explain(self.bank, labelled.prototypes, labelled.weights, top)
 
     def run(self, labels: LabelSet, bank: str | None = None) -> Run:
         """What every result of a job depends on; `bank` describes a bank that is not the model's own."""

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zsar_cli.errors import OutputError, PrototypeError
+from zsar_cli.labels import readable
 from zsar_cli.semantics.relatedness import relatedness
 
 __all__ = ["FORMAT", "PrototypeBank", "compose"]
@@ -165,7 +166,7 @@ def compose(
 
     Args:
         bank: the seen classes.
-        labels: U names.
+        labels: U names. One that reads the same as a seen class is that class: its row of A is a row of the identity.
         semantic: T_u [U, E], from the bank's own text encoder.
         top_k, temperature: see `relatedness`.
 
@@ -173,6 +174,10 @@ def compose(
         the composed bank of U classes, and A [U, S], who composed whom.
     """
     weights = relatedness(semantic, bank.semantic, top_k, temperature)
+    seen = {readable(label).casefold(): index for index, label in enumerate(bank.labels)}
+    for row, label in enumerate(labels):
+        if (index := seen.get(readable(label).casefold())) is not None:
+            weights[row] = torch.zeros_like(weights[row]).index_fill_(0, torch.tensor(index), 1.0)
     visual = torch.nn.functional.normalize(weights @ bank.visual, dim=1)
     composed = replace(bank, labels=tuple(labels), semantic=semantic, visual=visual, kind="composed")
     return composed, weights

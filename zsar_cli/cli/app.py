@@ -1,0 +1,49 @@
+"""The commands and what all of them share. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zsar_cli._version import __version__
+from zsar_cli.cli import cache, classify, doctor, explain, prototypes
+from zsar_cli.cli.guard import guarded
+
+__all__ = ["app"]
+
+EPILOG = (
+    "Every option --some-name can also be set by ZSAR_SOME_NAME or as 'some-name: value' in a --config file; "
+    "the command line wins over the variable, the variable over the file."
+)
+
+app = typer.Typer(
+    name="zsar",
+    help="Zero-shot video classification on your own machine: your videos, your action names.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zsar {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("classify", epilog=EPILOG)(guarded(classify.classify))
+app.command("explain", epilog=EPILOG)(guarded(explain.explain))
+app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
+app.command("doctor", epilog=EPILOG)(guarded(doctor.doctor))
+app.add_typer(cache.app, name="cache")

@@ -1,0 +1,141 @@
+"""`zsar classify`: which of the labels happens in which video."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages
+from zsar_cli.cli.engine import open_classifier, read_labels
+from zsar_cli.cli.guard import SOME_FAILED
+from zsar_cli.cli.options import option
+
+if TYPE_CHECKING:
+    from zsar_cli.report.records import Summary, VideoRecord
+    from zsar_cli.report.writer import Writer
+
+__all__ = ["classify"]
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        help="Videos, folders (searched to their depths), folders of frames, GIFs, quoted patterns, @list of paths, "
+        "or - to read paths from stdin.",
+        metavar="PATH...",
+    ),
+]
+TopK = Annotated[int, option("--top-k", "Labels to show for each video.", "-k", panel=options.OUTPUT, min=1)]
+Format = Annotated[
+    str | None,
+    option(
+        "--format",
+        "table, json, jsonl or csv.  [default: by the output file's suffix, else table]",
+        "-f",
+        panel=options.OUTPUT,
+        metavar="NAME",
+    ),
+]
+FailFast = Annotated[bool, option("--fail-fast", "Stop at the first video that fails.", panel=options.OUTPUT)]
+MaxFailures = Annotated[
+    int | None, option("--max-failures", "Stop once more than this many videos failed.", panel=options.OUTPUT, min=0)
+]
+
+
+def classify(
+    paths: Paths,
+    labels: options.Labels = None,
+    label: options.LabelNames = None,
+    config: options.Config = None,
+    model: options.ModelName = "builtin",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.BatchSize = None,
+    prototypes: options.Prototypes = None,
+    bank: options.BankMode = "extend",
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    clips: options.Clips = None,
+    frames: options.Frames = None,
+    stride: options.Stride = None,
+    fast: options.Fast = False,
+    frame_rate: options.FrameRate = 25.0,
+    decoder: options.DecoderName = "pyav",
+    workers: options.Workers = None,
+    timeout: options.Timeout = 120.0,
+    top_k: TopK = 5,
+    format: Format = None,
+    output: options.OutputFile = None,
+    overwrite: options.Overwrite = False,
+    fail_fast: FailFast = False,
+    max_failures: MaxFailures = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Say which of your labels happens in each video.
+
+    Example: zsar classify videos/ --labels actions.txt -o results.jsonl
+    """
+    from zsar_cli.inputs import find_inputs
+    from zsar_cli.report.output import check_target
+    from zsar_cli.report.writer import format_for, open_writer
+
+    messages = Messages(quiet, verbose)
+    # All that can be refused is refused before the model is loaded.
+    label_set = read_labels(labels, label, messages)
+    format = format or format_for(output)
+    check_target(output, overwrite)
+    inputs = find_inputs(paths, sys.stdin)
+    classifier = open_classifier(
+        messages, model=model, device=device, precision=precision, prototypes=prototypes, bank=bank,
+        cache_dir=cache_dir, no_cache=no_cache,
+        sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast, "frame_rate": frame_rate},
+        decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
+    )  # fmt: skip
+    labelled = classifier.prepare(label_set)
+    run = classifier.run(label_set, bank=f"{bank} {prototypes}" if prototypes else None)
+    allowed = 0 if fail_fast else max_failures
+    watching = output is None and sys.stdout.isatty()  # results scroll by on the same screen as the bar
+    with (
+        open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k) as writer,
+        messages.progress(len(inputs), hidden=watching) as bar,
+    ):
+        for record in classifier.classify_each(inputs, labelled):
+            writer.write(record)
+            bar.advance()
+            _tell(record, messages, shown=watching)
+            if allowed is not None and writer.summary.failed > allowed:
+                messages.error(f"stopped: {writer.summary.failed} failed, {len(inputs)} were given")
+                break
+    return _close(writer, messages, given=len(inputs))
+
+
+def _tell(record: VideoRecord, messages: Messages, shown: bool) -> None:
+    """Name failures and damage on stderr, unless the same screen shows them already."""
+    if record.error is not None and not shown:
+        by = f" ({record.error.decoder})" if record.error.decoder else ""
+        messages.error(f"{record.path}: {record.error.stage} failed{by}: {record.error.reason}")
+    elif record.partial is not None and not shown:
+        messages.warning(f"{record.path}: only {record.partial.share:.0%} was read: {record.partial.reason}")
+    elif record.predictions:
+        messages.detail(f"{record.path}: {record.predictions[0].label}")
+
+
+def _close(writer: Writer, messages: Messages, given: int) -> int:
+    """The last line, and the exit code."""
+    summary = writer.summary
+    if given != 1 or summary.failed:
+        messages.info(f"{_counts(summary, given)}")
+    if summary.done == 0:
+        return 1
+    return SOME_FAILED if summary.failed else 0
+
+
+def _counts(summary: Summary, given: int) -> str:
+    parts = [f"{summary.done} classified"]
+    parts += [f"{summary.partial} of them only in part"] if summary.partial else []
+    parts += [f"{summary.failed} failed"] if summary.failed else []
+    parts += [f"{given - summary.total} not tried"] if given > summary.total else []
+    return f"{given} videos: " + ", ".join(parts)

@@ -1,0 +1,54 @@
+"""`--config file.yaml`: defaults for a command's options. The command line and ZSAR_* variables win over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+__all__ = ["read_config"]
+
+
+def read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Option callback: take the file's values as the command's defaults.
+
+    Raises:
+        typer.BadParameter: the file cannot be read, or holds what is no option of this command.
+    """
+    if path is None:
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path}: is not a YAML file: {' '.join(str(error).split())}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise typer.BadParameter(f"{path}: expected lines such as 'top-k: 3', found a {type(content).__name__}")
+    context.default_map = {**(context.default_map or {}), **_checked(path, content, context)}
+    return path
+
+
+def _checked(path: Path, content: dict[Any, Any], context: typer.Context) -> dict[str, Any]:
+    """The file's values by parameter name; all unknown keys are reported at once."""
+    names = {
+        option.lstrip("-"): parameter.name
+        for parameter in context.command.params
+        for option in parameter.opts
+        if option.startswith("--") and parameter.name not in (None, "config", "help")
+    }
+    unknown = [str(key) for key in content if str(key).replace("_", "-") not in names]
+    if unknown:
+        raise typer.BadParameter(
+            f"{path}: no such option: {', '.join(unknown)}; '{context.info_name}' has {', '.join(sorted(names))}"
+        )
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        name = names[str(key).replace("_", "-")]
+        if name is not None and value is not None:
+            values[name] = [str(item) for item in value] if isinstance(value, list) else value
+    return values

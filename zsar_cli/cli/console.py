@@ -1,0 +1,82 @@
+"""Everything on stderr: warnings, errors, progress. Results go to stdout and nowhere near this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+__all__ = ["Messages"]
+
+
+class _Rate(ProgressColumn):
+    """Videos per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+
+
+class Messages:
+    """What a command tells while it works.
+
+    Args:
+        quiet: errors only, no bar.
+        verbose: details as well.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose and not quiet
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._started = time.monotonic()
+
+    def error(self, text: str) -> None:
+        """Always shown."""
+        self._say("error", text, "red")
+
+    def warning(self, text: str) -> None:
+        """Shown unless quiet."""
+        if not self.quiet:
+            self._say("warning", text, "yellow")
+
+    def info(self, text: str) -> None:
+        """Shown unless quiet."""
+        if not self.quiet:
+            self._console.print(Text(text))
+
+    def detail(self, text: str) -> None:
+        """Shown when verbose, with the seconds since the start."""
+        if self.verbose:
+            self._console.print(Text(f"[{time.monotonic() - self._started:7.2f} s] {text}", style="dim"))
+
+    @contextmanager
+    def progress(self, total: int, hidden: bool = False) -> Iterator[_Bar]:
+        """A bar with rate and time left; none where stderr is no terminal, when quiet, or `hidden`."""
+        shown = self._console.is_terminal and not self.quiet and not hidden
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True, disable=not shown) as progress:
+            yield _Bar(progress, total)
+
+    def _say(self, kind: str, text: str, style: str) -> None:
+        self._console.print(Text.assemble((f"{kind}: ", style), text))
+
+
+class _Bar:
+    """A running progress bar."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("videos", total=total)
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._progress.advance(self._task)

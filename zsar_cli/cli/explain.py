@@ -1,0 +1,83 @@
+"""`zsar explain`: which seen classes compose each label, and what the model will confuse."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages
+from zsar_cli.cli.engine import open_classifier, read_labels
+from zsar_cli.cli.options import option
+from zsar_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from zsar_cli.explanation import Explanation
+
+__all__ = ["explain"]
+
+FORMATS = ("table", "json")
+PAIRS_SHOWN = 20  # a table of thousands of pairs helps nobody; JSON has them all
+
+TopK = Annotated[int, option("--top-k", "Seen classes to name for each label.", "-k", panel=options.OUTPUT, min=1)]
+Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
+
+
+def explain(
+    labels: options.Labels = None,
+    label: options.LabelNames = None,
+    config: options.Config = None,
+    model: options.ModelName = "builtin",
+    prototypes: options.Prototypes = None,
+    bank: options.BankMode = "extend",
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    top_k: TopK = 5,
+    format: Format = "table",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what each label is composed of, pairs that can hardly be told apart, and labels nothing is related to.
+
+    No video is read.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")
+    messages = Messages(quiet, verbose)
+    label_set = read_labels(labels, label, messages)
+    classifier = open_classifier(
+        messages, model=model, device="cpu", precision="auto", prototypes=prototypes, bank=bank,
+        cache_dir=cache_dir, no_cache=no_cache,
+    )  # fmt: skip
+    explanation = classifier.explain(label_set, top_k)
+    if format == "json":
+        typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print_table(explanation)
+
+
+def _print_table(explanation: Explanation) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("label", overflow="fold")
+    table.add_column("composed of (weight)", overflow="fold", ratio=1)
+    for item in explanation.labels:
+        mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
+        remark = {"seen": "is a seen class: ", "unrelated": "[yellow]no related seen class:[/] ", "composed": ""}
+        table.add_row(escape(item.label), remark[item.kind] + escape(mixture))
+    console.print(table)
+    if explanation.alike:
+        console.print("\n[bold]hard to tell apart[/] (cosine of their prototypes)")
+    for pair in explanation.alike[:PAIRS_SHOWN]:
+        console.print(f"  {pair.cosine:.3f}  {escape(pair.first)} | {escape(pair.second)}")
+    if len(explanation.alike) > PAIRS_SHOWN:
+        console.print(f"  and {len(explanation.alike) - PAIRS_SHOWN} more pairs (--format json lists all)")
+    if explanation.unrelated:
+        console.print(f"\n[bold]no related seen class[/]: {escape(', '.join(explanation.unrelated))}")
+        console.print("  their scores mean little; another wording or --prototypes may help")

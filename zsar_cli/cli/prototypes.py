@@ -1,0 +1,113 @@
+"""`zsar export-prototypes`: a model's bank, composed prototypes, or class means of videos, to one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages
+from zsar_cli.cli.engine import open_classifier, read_labels
+from zsar_cli.cli.guard import SOME_FAILED
+from zsar_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from zsar_cli.classifier import ZeroShotClassifier
+    from zsar_cli.errors import InputError
+    from zsar_cli.prototypes import PrototypeBank
+
+__all__ = ["export_prototypes"]
+
+Dataset = Annotated[
+    Path | None,
+    typer.Argument(help="A folder with one folder of videos per class: write the classes' means.", metavar="[DATASET]"),
+]
+Target = Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", metavar="FILE")]
+
+
+def export_prototypes(
+    output: Target,
+    dataset: Dataset = None,
+    labels: options.Labels = None,
+    label: options.LabelNames = None,
+    config: options.Config = None,
+    model: options.ModelName = "builtin",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.BatchSize = None,
+    prototypes: options.Prototypes = None,
+    bank: options.BankMode = "extend",
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    clips: options.Clips = None,
+    frames: options.Frames = None,
+    stride: options.Stride = None,
+    fast: options.Fast = False,
+    decoder: options.DecoderName = "pyav",
+    workers: options.Workers = None,
+    timeout: options.Timeout = 120.0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Write prototypes to a file for `zsar classify --prototypes`.
+
+    With neither DATASET nor labels: the model's own bank of seen classes. With --labels: the prototypes composed for
+    those labels. With a DATASET folder: the mean of each class's videos.
+    """
+    from zsar_cli.report.output import check_target
+
+    messages = Messages(quiet, verbose)
+    if dataset is not None and (labels or label):
+        raise UsageError("give a DATASET folder or --labels, not both")
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: prototype files end in .safetensors")
+    check_target(output, overwrite)
+    label_set = read_labels(labels, label, messages) if labels or label else None
+    pairs = _class_folders(dataset) if dataset is not None else None
+    classifier = open_classifier(
+        messages, model=model, device=device, precision=precision, prototypes=prototypes, bank=bank,
+        cache_dir=cache_dir, no_cache=no_cache,
+        sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast},
+        decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
+    )  # fmt: skip
+    failures: list[InputError] = []
+    if pairs is not None:
+        result, failures = _means(classifier, pairs, messages)
+    else:
+        result = classifier.prepare(label_set).prototypes if label_set is not None else classifier.bank
+    result.write(output, overwrite)
+    messages.info(f"{output}: {len(result)} classes ({result.kind}) of {result.model}")
+    return SOME_FAILED if failures else 0
+
+
+def _class_folders(dataset: Path) -> list[tuple[str, str]]:
+    """(path, class name) for all videos of a folder per class."""
+    from zsar_cli.errors import InputError
+    from zsar_cli.inputs import find_inputs
+
+    if not dataset.is_dir():
+        raise UsageError(f"{dataset}: no such folder; a data set is a folder with one folder of videos per class")
+    folders = sorted(path for path in dataset.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise UsageError(f"{dataset}: holds no folders; a data set is a folder with one folder of videos per class")
+    pairs = []
+    for folder in folders:
+        found = find_inputs([str(folder)])
+        wrong = [item for item in found if isinstance(item, InputError)]
+        if wrong:
+            raise UsageError(f"class '{folder.name}': {wrong[0]}")
+        pairs += [(str(item), folder.name) for item in found]
+    return pairs
+
+
+def _means(
+    classifier: ZeroShotClassifier, pairs: list[tuple[str, str]], messages: Messages
+) -> tuple[PrototypeBank, list[InputError]]:
+    with messages.progress(len(pairs)) as bar:
+        result, failures = classifier.class_means(pairs, done=bar.advance)
+    for failure in failures:
+        messages.error(str(failure))
+    return result, failures

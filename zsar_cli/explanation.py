@@ -1,0 +1,109 @@
+"""Why a label gets the scores it gets: who composes it, what it cannot be told from, what it lacks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zsar_cli.prototypes import PrototypeBank
+
+__all__ = ["SCHEMA", "Component", "Explanation", "LabelExplanation", "Pair", "explain"]
+
+SCHEMA = "zsar.explanation/1"
+ALIKE = 0.9  # cosine of two visual prototypes above which two labels can hardly be told apart
+UNRELATED = 0.5  # cosine to the nearest seen class below which a label is composed of strangers
+SHOWN = 0.005  # components of less weight than this are left out
+
+
+@dataclass(frozen=True)
+class Component:
+    """A seen class in the mixture of a label: its weight, and the cosine of the two semantic embeddings."""
+
+    seen: str
+    weight: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class LabelExplanation:
+    """One label's mixture, heaviest first.
+
+    `kind` is "seen" where the label is one of the bank's own classes, "unrelated" where no seen class is near, else
+    "composed".
+    """
+
+    label: str
+    kind: str
+    components: tuple[Component, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two labels whose prototypes all but coincide."""
+
+    first: str
+    second: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All labels in order, and the pairs that are hard to tell apart, worst first."""
+
+    labels: tuple[LabelExplanation, ...]
+    alike: tuple[Pair, ...]
+
+    @property
+    def unrelated(self) -> tuple[str, ...]:
+        """Labels with no related seen class: their scores mean little."""
+        return tuple(label.label for label in self.labels if label.kind == "unrelated")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schema `zsar.explanation/1` (docs/formats.md)."""
+        return {
+            "schema": SCHEMA,
+            "labels": [asdict(label) for label in self.labels],
+            "alike": [asdict(pair) for pair in self.alike],
+            "unrelated": list(self.unrelated),
+        }
+
+
+def explain(bank: PrototypeBank, composed: PrototypeBank, weights: Tensor, top: int = 5) -> Explanation:
+    """Explain what `prototypes.compose` made.
+
+    Args:
+        bank: S seen classes.
+        composed: U labels.
+        weights: A [U, S], who composed whom.
+        top: how many components to name for each label.
+    """
+    cosines = composed.semantic @ bank.semantic.T
+    labels = tuple(
+        _label(name, weights[row], cosines[row], bank.labels, top) for row, name in enumerate(composed.labels)
+    )
+    return Explanation(labels, _alike(composed))
+
+
+def _label(name: str, weights: Tensor, cosines: Tensor, seen: Sequence[str], top: int) -> LabelExplanation:
+    heaviest = weights.topk(min(top, len(seen))).indices.tolist()
+    components = tuple(
+        Component(seen[index], round(float(weights[index]), 4), round(float(cosines[index]), 4))
+        for index in heaviest
+        if weights[index] >= SHOWN
+    )
+    kind = "unrelated" if float(cosines.max()) < UNRELATED else "composed"
+    return LabelExplanation(name, "seen" if weights.max() == 1.0 else kind, components)
+
+
+def _alike(composed: PrototypeBank) -> tuple[Pair, ...]:
+    cosines = torch.triu(composed.visual @ composed.visual.T, diagonal=1)
+    first, second = (cosines >= ALIKE).nonzero(as_tuple=True)
+    pairs = [
+        Pair(composed.labels[i], composed.labels[j], round(float(cosines[i, j]), 4))
+        for i, j in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+    return tuple(sorted(pairs, key=lambda pair: -pair.cosine))
