@@ -34,11 +34,19 @@ LabelsLike = LabelSet | str | os.PathLike[str] | Iterable[str | Label]
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labels made ready for one model: prototypes [U, D] and who composed them, weights [U, S]."""
+    """Labels made ready for one model.
+
+    Args:
+        labels: U of them.
+        prototypes: composed from the bank; None where there is no bank.
+        weights: who composed whom, A [U, S].
+        text: from the model's text tower, [U, D]; None where it has none.
+    """
 
     labels: LabelSet
-    prototypes: PrototypeBank
-    weights: Tensor
+    prototypes: PrototypeBank | None = None
+    weights: Tensor | None = None
+    text: Tensor | None = None
 
 
 class ZeroShotClassifier:
@@ -48,8 +56,8 @@ class ZeroShotClassifier:
 
     Args:
         model: encodes video.
-        bank: seen classes; must have been made by `model`.
-        transfer: how scores are made.
+        bank: seen classes; must have been made by `model`. None for a model with a text tower alone.
+        transfer: how scores are made, where not in the model's own way.
         embedding: how files become embeddings.
         cache: where embeddings are kept; None keeps none.
     """
@@ -57,14 +65,15 @@ class ZeroShotClassifier:
     def __init__(
         self,
         model: VideoModel,
-        bank: PrototypeBank,
+        bank: PrototypeBank | None,
         transfer: TransferSettings | None = None,
         embedding: EmbedSettings | None = None,
         cache: EmbeddingCache | None = None,
     ) -> None:
-        bank.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
+        if bank is not None:
+            bank.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
         self.model, self.bank, self.cache = model, bank, cache
-        self.transfer = transfer or TransferSettings()
+        self.transfer = transfer or model.transfer
         self.embedding = embedding or EmbedSettings()
 
     @overload
@@ -98,11 +107,14 @@ class ZeroShotClassifier:
         return self.record(item, labelled)
 
     def prepare(self, labels: LabelSet) -> Labelled:
-        """Compose a prototype for each label (see `prototypes.compose`)."""
+        """Compose a prototype for each label (see `prototypes.compose`), and ask the text tower if there is one."""
+        text = self.model.encode_labels(labels.labels)
+        if self.bank is None:
+            return Labelled(labels, text=text)
         semantic = encode_labels(self.model.text, labels.labels)
         settings = self.transfer
         prototypes, weights = compose(self.bank, labels.names, semantic, settings.top_k, settings.temperature)
-        return Labelled(labels, prototypes, weights)
+        return Labelled(labels, prototypes, weights, text)
 
     def classify_each(self, inputs: Iterable[str | InputError], labelled: Labelled) -> Iterator[VideoRecord]:
         """Records in the order of `inputs`, as they are ready; a file that fails gives a record with `error` set."""
@@ -115,7 +127,7 @@ class ZeroShotClassifier:
 
     def record(self, video: Embedding, labelled: Labelled) -> VideoRecord:
         """All labels for one embedded video, best first; the scores of its clips are averaged."""
-        similarity = score_labels(video.clips, self.bank, labelled.prototypes, self.transfer).mean(dim=0)
+        similarity = score_labels(video.clips, self.transfer, self.bank, labelled.prototypes, labelled.text).mean(dim=0)
         shares = to_shares(similarity[None], self.transfer.sharpness)[0]
         order = sorted(range(len(shares)), key=lambda index: (-float(shares[index]), index))
         names = labelled.labels.names
@@ -172,8 +184,14 @@ class ZeroShotClassifier:
         return bank, failures
 
     def explain(self, labels: LabelSet, top: int = 5) -> Explanation:
-        """What composes each label and what the model will confuse (see `explanation.explain`)."""
+        """What composes each label and what the model will confuse (see `explanation.explain`).
+
+        Raises:
+            PrototypeError: the model has no bank of seen classes, so nothing is composed.
+        """
         labelled = self.prepare(labels)
+        if self.bank is None or labelled.prototypes is None or labelled.weights is None:
+            raise PrototypeError(f"the model '{self.model.name}' has no bank of seen classes; give --prototypes")
         return explain(self.bank, labelled.prototypes, labelled.weights, top)
 
     def run(self, labels: LabelSet, bank: str | None = None) -> Run:
@@ -228,8 +246,7 @@ def load(
     cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
     if cache is not None:
         video_model.text = CachedTextEncoder(video_model.text, cache)
-    if given is not None and bank == "replace":
-        seen = given
-    else:
-        seen = video_model.bank() if given is None else video_model.bank().extend(given)
+    seen = None if given is not None and bank == "replace" else video_model.bank()
+    if given is not None:
+        seen = given if seen is None else seen.extend(given)
     return ZeroShotClassifier(video_model, seen, transfer, embedding, cache)

@@ -1,15 +1,16 @@
 """From one visual embedding to scores over labels. Pure: tensors in, tensors out.
 
-Two estimators see the same bank from two sides and disagree usefully, so their scores are blended:
+Up to three estimators look at a label from different sides and disagree usefully, so their scores are blended:
 
 - semantic transfer (ResT, arXiv 2205.01657): compose a visual prototype for each label, compare in the visual space;
 - ConSE (Norouzi et al., ICLR 2014, arXiv 1312.5650): name the video by its likeliest seen classes, average their
-  semantic embeddings, compare in the semantic space.
+  semantic embeddings, compare in the semantic space;
+- text: where the model has a text tower into its visual space, compare with the label's text itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -24,34 +25,40 @@ normalise = torch.nn.functional.normalize
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """How scores are made. The defaults are the ones every figure in the README was measured with.
+    """How scores are made. The defaults are the built-in model's, the ones its published figures were measured with.
 
     Args:
         top_k: seen classes that may compose one label (transfer), and that may name one video (ConSE).
         temperature: of relatedness, in units of cosine.
-        conse_weight: share of ConSE in the blend, 0 (transfer alone) to 1 (ConSE alone).
+        transfer_weight, conse_weight, text_weight: of each estimator in the blend; estimators a model cannot offer
+            are left out.
         logit_scale: turns cosine to a seen prototype into a logit for ConSE's posterior.
-        transfer_scale, conse_scale: typical spread over labels of either similarity, so that the blend adds like
-            to like.
+        transfer_scale, conse_scale, text_scale: typical spread over labels of each similarity, so that the blend
+            adds like to like.
         sharpness: of the softmax that turns blended similarities into shares.
     """
 
     top_k: int = 20
     temperature: float = 0.05
+    transfer_weight: float = 0.7
     conse_weight: float = 0.3
+    text_weight: float = 0.0
     logit_scale: float = 25.0
     transfer_scale: float = 0.06
     conse_scale: float = 0.1
+    text_scale: float = 0.03
     sharpness: float = 2.0
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError(f"top_k is {self.top_k}; it must be 1 or more")
-        if not 0 <= self.conse_weight <= 1:
-            raise UsageError(f"conse_weight is {self.conse_weight}; it must lie in 0..1")
-        for name in ("temperature", "logit_scale", "transfer_scale", "conse_scale", "sharpness"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_weight"):
+                if value < 0:
+                    raise UsageError(f"{field.name} is {value}; it must be 0 or more")
+            elif value <= 0:
+                raise UsageError(f"{field.name} is {value}; it must be above 0")
 
 
 def conse(visual: Tensor, bank: PrototypeBank, semantic: Tensor, top_k: int, logit_scale: float) -> Tensor:
@@ -69,21 +76,41 @@ def conse(visual: Tensor, bank: PrototypeBank, semantic: Tensor, top_k: int, log
     return normalise(kept @ bank.semantic, dim=1) @ normalise(semantic, dim=1).T
 
 
-def score_labels(visual: Tensor, bank: PrototypeBank, labels: PrototypeBank, settings: TransferSettings) -> Tensor:
+def score_labels(
+    visual: Tensor,
+    settings: TransferSettings,
+    bank: PrototypeBank | None = None,
+    composed: PrototypeBank | None = None,
+    text: Tensor | None = None,
+) -> Tensor:
     """Blended similarity of videos to labels, in units of the typical spread over labels.
 
     Args:
         visual: v [B, D], embeddings of B videos.
         bank: the S seen classes.
-        labels: the U labels with composed prototypes.
+        composed: the U labels with prototypes composed from them.
+        text: the U labels from the model's own text tower, [U, D].
 
     Returns:
         [B, U]; a label's value does not depend on which other labels are asked for.
+
+    Raises:
+        UsageError: every estimator that could be used has the weight 0.
     """
-    transfer = normalise(visual, dim=1) @ labels.visual.T
-    named = conse(visual, bank, labels.semantic, settings.top_k, settings.logit_scale)
-    share = settings.conse_weight
-    return (1 - share) * transfer / settings.transfer_scale + share * named / settings.conse_scale
+    parts: list[tuple[float, Tensor]] = []
+    unit = normalise(visual, dim=1)
+    if bank is not None and composed is not None:
+        if settings.transfer_weight > 0:
+            parts.append((settings.transfer_weight, unit @ composed.visual.T / settings.transfer_scale))
+        if settings.conse_weight > 0:
+            named = conse(visual, bank, composed.semantic, settings.top_k, settings.logit_scale)
+            parts.append((settings.conse_weight, named / settings.conse_scale))
+    if text is not None and settings.text_weight > 0:
+        parts.append((settings.text_weight, unit @ normalise(text, dim=1).T / settings.text_scale))
+    if not parts:
+        raise UsageError("all weights of the estimators this model offers are 0: nothing would be scored")
+    total = sum(weight for weight, _ in parts)
+    return torch.stack([weight / total * similarity for weight, similarity in parts]).sum(dim=0)
 
 
 def to_shares(similarity: Tensor, sharpness: float) -> Tensor:

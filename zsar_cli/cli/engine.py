@@ -81,5 +81,7 @@ def open_classifier(
     )
     wanted = {name: value for name, value in (sampling or {}).items() if value is not None}
     classifier.embedding = EmbedSettings(sampling=replace(classifier.model.sampling, **wanted), **embedding)
-    messages.detail(f"{classifier.model.fingerprint} on {classifier.model.device}, {len(classifier.bank)} seen classes")
+    messages.detail(
+        f"{classifier.model.fingerprint} on {classifier.model.device}, {len(classifier.bank or ())} seen classes"
+    )
     return classifier

@@ -11,7 +11,7 @@ from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.engine import open_classifier, read_labels
 from zsar_cli.cli.guard import SOME_FAILED
-from zsar_cli.errors import UsageError
+from zsar_cli.errors import PrototypeError, UsageError
 
 if TYPE_CHECKING:
     from zsar_cli.classifier import ZeroShotClassifier
@@ -77,7 +77,10 @@ def export_prototypes(
     if pairs is not None:
         result, failures = _means(classifier, pairs, messages)
     else:
-        result = classifier.prepare(label_set).prototypes if label_set is not None else classifier.bank
+        found = classifier.prepare(label_set).prototypes if label_set is not None else classifier.bank
+        if found is None:
+            raise PrototypeError(f"the model '{model}' has no bank of seen classes; give a DATASET folder")
+        result = found
     result.write(output, overwrite)
     messages.info(f"{output}: {len(result)} classes ({result.kind}) of {result.model}")
     return SOME_FAILED if failures else 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from zsar_cli.labels import Label
 from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.scoring import TransferSettings
 from zsar_cli.semantics.text import TextEncoder
 from zsar_cli.video.types import Geometry, Sampling
 
@@ -22,7 +25,8 @@ class VideoModel(Protocol):
         fingerprint: of the weights and of all else that decides the visual space.
         precision: of the arithmetic, for example "float32"; it moves embeddings a little within that space.
         sampling, geometry: the frames the model wants unless the user asks for others.
-        text: the encoder of label text; may be replaced by one with a cache.
+        transfer: how its scores are made unless the user asks for another way.
+        text: the encoder of label text, for relatedness; may be replaced by one with a cache.
         device: where `encode_video` runs.
     """
 
@@ -31,13 +35,18 @@ class VideoModel(Protocol):
     precision: str
     sampling: Sampling
     geometry: Geometry
+    transfer: TransferSettings
     text: TextEncoder
     device: torch.device
 
-    def bank(self) -> PrototypeBank:
-        """The seen classes, S prototypes."""
+    def bank(self) -> PrototypeBank | None:
+        """The seen classes, S prototypes; None where the model has none of its own."""
         ...
 
     def encode_video(self, clips: Tensor) -> Tensor:
         """Visual embeddings of clips: uint8 [B, T, S, S, 3], RGB -> float32 [B, D] on the CPU."""
+        ...
+
+    def encode_labels(self, labels: Sequence[Label]) -> Tensor | None:
+        """The labels in the visual space, [U, D], by the model's own text tower; None where it has none."""
         ...

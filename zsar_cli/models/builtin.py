@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from importlib import resources
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from zsar_cli.labels import Label
 from zsar_cli.models.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.models.weights import PackagedFile
 from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.scoring import TransferSettings
 from zsar_cli.semantics.relatedness import centre_rows
 from zsar_cli.semantics.text import SentenceEncoder, TextEncoder
 from zsar_cli.video.types import Geometry, Sampling
@@ -52,6 +55,7 @@ class BuiltinModel:
     name = "builtin"
     fingerprint = f"builtin-{WEIGHTS.sha256[:12]}"
     sampling = Sampling(clips=1, frames=16)
+    transfer = TransferSettings()
     geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)
 
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
@@ -85,6 +89,10 @@ class BuiltinModel:
             model=self.fingerprint,
             text_encoder=self.text.fingerprint,
         )
+
+    def encode_labels(self, labels: Sequence[Label]) -> None:
+        """An image classifier has no text tower."""
+        return None
 
 
 def minilm() -> SentenceEncoder:
