@@ -1,0 +1,90 @@
+"""The order of the rooms: each imports only what stands before it, and nothing heavy is imported for --help."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import zsar_cli
+
+PACKAGE = Path(zsar_cli.__file__).parent
+
+# From leaf to face. What a room may import stands before it in this list, or in the same room.
+ROOMS = (
+    "_version",
+    "errors",
+    "labels",
+    "video",
+    "inputs",
+    "semantics",
+    "prototypes",
+    "scoring",
+    "models",
+    "store",
+    "pipeline",
+    "report",
+    "explanation",
+    "classifier",
+    "training",
+    "evaluation",
+    "cli",
+)
+BELOW_PIPELINE = ROOMS[: ROOMS.index("store")]
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of everything imported, also inside functions, but not what only type checkers read."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from imports(node)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_is_in_the_list() -> None:
+    rooms = {room_of(file) for file in FILES} - {"__init__", "__main__"}
+    assert rooms <= set(ROOMS), "give the new room its place in ROOMS"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_room_imports_only_rooms_before_it(file: Path) -> None:
+    if room_of(file) in ("__init__", "__main__"):
+        return
+    place = ROOMS.index(room_of(file))
+    for name in imports(ast.parse(file.read_text(encoding="utf-8"))):
+        parts = name.split(".")
+        if parts[0] == "zsar_cli" and len(parts) > 1 and parts[1] in ROOMS:
+            assert ROOMS.index(parts[1]) <= place, f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if room_of(file) in BELOW_PIPELINE], ids=lambda file: str(file.relative_to(PACKAGE))
+)
+def test_lower_rooms_print_nothing_and_read_no_environment(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"{file.name} prints"
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in ("os.environ", "os.getenv"), f"{file.name} reads the environment"
+
+
+def test_public_names_are_there_and_listed() -> None:
+    for name in zsar_cli.__all__:
+        assert getattr(zsar_cli, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = zsar_cli.nonsense
