@@ -19,6 +19,7 @@ ROOMS = (
     "labels",
     "video",
     "inputs",
+    "dataset",
     "semantics",
     "prototypes",
     "scoring",
@@ -28,8 +29,8 @@ ROOMS = (
     "report",
     "explanation",
     "classifier",
-    "training",
     "evaluation",
+    "training",
     "cli",
 )
 BELOW_PIPELINE = ROOMS[: ROOMS.index("store")]

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from zsar_cli._version import __version__
-from zsar_cli.cli import cache, classify, doctor, explain, prototypes
+from zsar_cli.cli import cache, classify, doctor, evaluate, explain, prototypes
 from zsar_cli.cli.guard import guarded
 
 __all__ = ["app"]
 
+VARIABLES = "Every option --some-name can also be set by the variable ZSAR_SOME_NAME; the command line wins over it."
 EPILOG = (
     "Every option --some-name can also be set by ZSAR_SOME_NAME or as 'some-name: value' in a --config file; "
     "the command line wins over the variable, the variable over the file."
@@ -45,5 +46,6 @@ def _all(
 app.command("classify", epilog=EPILOG)(guarded(classify.classify))
 app.command("explain", epilog=EPILOG)(guarded(explain.explain))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
-app.command("doctor", epilog=EPILOG)(guarded(doctor.doctor))
+app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
+app.command("evaluate", epilog=EPILOG)(guarded(evaluate.evaluate))
 app.add_typer(cache.app, name="cache")

@@ -1,0 +1,276 @@
+"""`zsar evaluate`: the field's protocols on a labelled data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages
+from zsar_cli.cli.engine import open_classifier
+from zsar_cli.cli.guard import SOME_FAILED
+from zsar_cli.cli.options import option
+from zsar_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zsar_cli.classifier import ZeroShotClassifier
+    from zsar_cli.dataset import Dataset, Item
+    from zsar_cli.errors import InputError
+
+__all__ = ["evaluate"]
+
+PROTOCOLS = ("all", "half")
+TRANSFERS = {  # weights of the estimators: transfer, ConSE, text
+    "none": (0.0, 0.0, 1.0),
+    "conse": (0.0, 1.0, 0.0),
+    "relatedness": (1.0, 0.0, 0.0),
+}
+PROTOCOL = "Protocol"
+
+DatasetPath = Annotated[
+    Path, typer.Argument(help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label.")
+]
+Names = Annotated[
+    Path | None, option("--labels", "CSV with the columns folder and label: natural names for the folders.", "-l",
+                        metavar="FILE"),
+]  # fmt: skip
+Protocol = Annotated[
+    str,
+    option("--protocol", "all: every class competes; half: --runs random halves of the classes (E2E's 50/50).",
+           panel=PROTOCOL, metavar="NAME"),
+]  # fmt: skip
+Runs = Annotated[int, option("--runs", "Random halves to draw.", panel=PROTOCOL, min=1)]
+Seed = Annotated[int, option("--seed", "Of the first half; the next run takes the next seed.", panel=PROTOCOL, min=0)]
+Unseen = Annotated[
+    Path | None, option("--unseen", "Label file: measure on these classes only (TruZe, a Kinetics split, ...).",
+                        panel=PROTOCOL, metavar="FILE"),
+]  # fmt: skip
+Seen = Annotated[
+    Path | None,
+    option("--seen", "Label file of classes the model was trained on: adds generalised zero-shot over seen and unseen.",
+           panel=PROTOCOL, metavar="FILE"),
+]  # fmt: skip
+Split = Annotated[
+    Path | None,
+    option("--split", "Official test list: UCF101's testlist file, or HMDB51's folder of split files.", panel=PROTOCOL,
+           metavar="PATH"),
+]  # fmt: skip
+SplitNumber = Annotated[int, option("--split-number", "Which of HMDB51's splits.", panel=PROTOCOL, min=1)]
+Transfer = Annotated[
+    str,
+    option("--transfer", "blend (as classify), relatedness, conse, or none: the text tower alone.", panel=PROTOCOL,
+           metavar="NAME"),
+]  # fmt: skip
+Plots = Annotated[
+    Path | None, option("--plots", "Folder for confusion.png and per_class.png.", panel=options.OUTPUT, metavar="DIR")
+]
+
+
+def evaluate(
+    dataset: DatasetPath,
+    labels: Names = None,
+    config: options.Config = None,
+    protocol: Protocol = "all",
+    runs: Runs = 10,
+    seed: Seed = 0,
+    unseen: Unseen = None,
+    seen: Seen = None,
+    split: Split = None,
+    split_number: SplitNumber = 1,
+    transfer: Transfer = "blend",
+    model: options.ModelName = "builtin",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.BatchSize = None,
+    prototypes: options.Prototypes = None,
+    bank: options.BankMode = "extend",
+    cache_dir: options.CacheDir = None,
+    no_cache: options.NoCache = False,
+    clips: options.Clips = None,
+    frames: options.Frames = None,
+    stride: options.Stride = None,
+    fast: options.Fast = False,
+    decoder: options.DecoderName = "pyav",
+    workers: options.Workers = None,
+    timeout: options.Timeout = 120.0,
+    output: options.OutputFile = None,
+    overwrite: options.Overwrite = False,
+    plots: Plots = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Measure a model on labelled videos: top-1, top-5, mean per class, spread over runs, hubness.
+
+    The table goes to stdout; -o writes JSON with everything needed to repeat the measurement.
+    """
+    from zsar_cli.report.output import check_target
+
+    messages = Messages(quiet, verbose)
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"--protocol {protocol}: unknown; allowed: {', '.join(PROTOCOLS)}")
+    if transfer != "blend" and transfer not in TRANSFERS:
+        raise UsageError(f"--transfer {transfer}: unknown; allowed: blend, {', '.join(TRANSFERS)}")
+    check_target(output, overwrite)
+    data = _choose(dataset, labels, seen, unseen, split, split_number)
+    classifier = open_classifier(
+        messages, model=model, device=device, precision=precision, prototypes=prototypes, bank=bank,
+        cache_dir=cache_dir, no_cache=no_cache,
+        sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast},
+        decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
+    )  # fmt: skip
+    _set_transfer(classifier, transfer)
+    similarity, kept, failures = _similarities(classifier, data, messages)
+    report = _measure(similarity, kept, data, failures, protocol, runs, seed, seen)
+    report["setting"] = {
+        "dataset": str(dataset), "split": str(split) if split else None, "transfer": transfer,
+        "classes": list(data.classes.names), "run": classifier.run(data.classes).to_dict(),
+        "failed": [{"path": item.path, "stage": item.stage, "reason": item.reason} for item in failures],
+    }  # fmt: skip
+    _print_table(report)
+    if output is not None:
+        _write_json(output, overwrite, report)
+    if plots is not None:
+        _draw(plots, similarity, kept, data)
+    for failure in failures:
+        messages.error(str(failure))
+    return SOME_FAILED if failures else 0
+
+
+def _choose(
+    source: Path, names: Path | None, seen: Path | None, unseen: Path | None, split: Path | None, number: int
+) -> Dataset:
+    """The data set with only the asked-for classes and videos."""
+    from zsar_cli.dataset import read_dataset, read_split
+    from zsar_cli.labels import LabelSet
+
+    data = read_dataset(source, names)
+    if unseen is not None:
+        wanted = LabelSet.read(unseen)
+        if seen is not None:
+            wanted = LabelSet.from_names([*LabelSet.read(seen), *wanted])
+        data = data.only(wanted)
+    return data.listed(read_split(split, number)) if split is not None else data
+
+
+def _set_transfer(classifier: ZeroShotClassifier, name: str) -> None:
+    from dataclasses import replace
+
+    if name == "blend":
+        return
+    by_transfer, by_conse, by_text = TRANSFERS[name]
+    classifier.transfer = replace(
+        classifier.transfer, transfer_weight=by_transfer, conse_weight=by_conse, text_weight=by_text
+    )
+
+
+def _similarities(
+    classifier: ZeroShotClassifier, data: Dataset, messages: Messages
+) -> tuple[NDArray[np.float64], list[Item], list[InputError]]:
+    """[V, C] for the videos that can be used, those videos, and the failures."""
+    import numpy as np
+
+    from zsar_cli.errors import InputError
+
+    labelled = classifier.prepare(data.classes)
+    rows, kept, failures = [], [], []
+    with messages.progress(len(data.items)) as bar:
+        for item, video in zip(data.items, classifier.embed(item.path for item in data.items), strict=True):
+            bar.advance()
+            if isinstance(video, InputError):
+                failures.append(video)
+            else:
+                kept.append(item)
+                rows.append(classifier.similarity(video, labelled).double().numpy())
+    if not rows:
+        raise UsageError(f"none of the {len(data.items)} videos can be used; the first: {failures[0]}")
+    return np.stack(rows), kept, failures
+
+
+def _measure(
+    similarity: NDArray[np.float64], kept: list[Item], data: Dataset, failures: list[InputError],
+    protocol: str, runs: int, seed: int, seen: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    import numpy as np
+
+    from zsar_cli import evaluation
+    from zsar_cli.labels import LabelSet
+
+    names = list(data.classes.names)
+    truth = np.array([names.index(item.label) for item in kept])
+    chosen: list[evaluation.Indices] = [np.arange(len(names))]
+    if protocol == "all":
+        measures = [evaluation.measure(similarity, truth, len(failures))]
+    else:
+        if len(names) < 4:
+            raise UsageError(f"--protocol half needs at least 4 classes, the data set has {len(names)}")
+        chosen = evaluation.half_of_the_classes(len(names), runs, seed)
+        measures = [evaluation.measure(*evaluation.restrict(similarity, truth, classes)) for classes in chosen]
+    report: dict[str, Any] = {
+        "schema": "zsar.evaluation/1",
+        "protocol": protocol,
+        "seed": seed if protocol == "half" else None,
+        "runs": [
+            {**one.to_dict(), "labels": [names[index] for index in classes]}
+            for one, classes in zip(measures, chosen, strict=True)
+        ],
+        "mean_and_std": {name: list(pair) for name, pair in evaluation.mean_and_std(measures).items()},
+        "hubness": evaluation.hubness(similarity),
+        "per_class": evaluation.per_class(similarity, truth, names),
+        "generalised": None,
+    }
+    if seen is not None:
+        readings = {label.text.casefold() for label in LabelSet.read(seen)}
+        rows = [index for index, label in enumerate(data.classes) if label.text.casefold() in readings]
+        apart = evaluation.generalised(similarity, truth, np.array(rows, dtype=np.int64))
+        report["generalised"] = {"seen": apart.seen, "unseen": apart.unseen, "harmonic": apart.harmonic}
+    return report
+
+
+def _print_table(report: dict[str, Any]) -> None:
+    runs = report["runs"]
+    first = runs[0]
+    suffix = f", {len(runs)} random halves from seed {report['seed']}" if report["protocol"] == "half" else ""
+    typer.echo(f"{first['classes']} classes, {first['videos']} videos{suffix}")
+    for title, name in (
+        ("top-1", "top1"), ("top-5", "top5"),
+        ("mean per class top-1", "mean_per_class_top1"), ("mean per class top-5", "mean_per_class_top5"),
+    ):  # fmt: skip
+        mean, std = report["mean_and_std"][name]
+        spread = f" +- {std:.1%}" if len(runs) > 1 else ""
+        typer.echo(f"  {title:24}{mean:7.1%}{spread}")
+    typer.echo(f"  {'chance':24}{1 / first['classes']:7.1%}")
+    typer.echo(f"  {'hubness (skewness of N5)':24}{report['hubness']:8.2f}")
+    if report["generalised"]:
+        for name, value in report["generalised"].items():
+            typer.echo(f"  {'generalised, ' + name:24}{value:7.1%}")
+
+
+def _write_json(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
+    from zsar_cli.report.output import Output
+
+    sink = Output(target, overwrite)
+    try:
+        sink.append((json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+        sink.commit()
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}") from None
+    finally:
+        sink.close()
+
+
+def _draw(folder: Path, similarity: NDArray[np.float64], kept: list[Item], data: Dataset) -> None:
+    import numpy as np
+
+    from zsar_cli import evaluation
+    from zsar_cli.report.plots import draw_confusion, draw_per_class
+
+    names = list(data.classes.names)
+    truth = np.array([names.index(item.label) for item in kept])
+    draw_confusion(evaluation.confusion(similarity, truth), names, folder / "confusion.png")
+    draw_per_class(evaluation.per_class(similarity, truth, names), folder / "per_class.png")
