@@ -205,7 +205,7 @@ def test_a_short_video_repeats_frames_and_says_so(decoder: str, tmp_path: Path) 
     clip = videos.write_video(tmp_path / "a.mp4", frames=1)
     video = read_video(str(clip.path), Sampling(frames=16), SQUASH, decoder)
     assert codes(video) == [0] * 16
-    assert video.notes == ("1 different frames for the 16 instants asked for: some are repeated",)
+    assert video.notes == ("one frame for all 16 instants asked for",)
 
 
 # --- shape, colour, description ---

@@ -95,4 +95,6 @@ def repeats(times: NDArray[np.float64]) -> tuple[str, ...]:
     different = len(np.unique(times))
     if different == len(times):
         return ()
+    if different == 1:
+        return (f"one frame for all {len(times)} instants asked for",)
     return (f"{different} different frames for the {len(times)} instants asked for: some are repeated",)
