@@ -158,11 +158,13 @@ class ZeroShotClassifier:
         """
         pairs = list(labelled_paths)
         sums: dict[str, Tensor | None] = {name: None for _, name in pairs}
-        failures = []
+        failures: list[InputError] = []
+        reasons: dict[str, str] = {}
         for (_, name), item in zip(pairs, self.embed(path for path, _ in pairs), strict=True):
             done()
             if isinstance(item, InputError):
                 failures.append(item)
+                reasons.setdefault(name, str(item))
                 continue
             unit = torch.nn.functional.normalize(item.clips.mean(dim=0), dim=0)
             before = sums[name]
@@ -170,7 +172,7 @@ class ZeroShotClassifier:
         rows = []
         for name, total in sums.items():
             if total is None:
-                raise PrototypeError(f"the class '{name}' has no usable video; mend or remove it")
+                raise PrototypeError(f"the class '{name}' has no usable video ({reasons[name]}); mend or remove it")
             rows.append(total)
         labels = LabelSet.from_names(sums)
         bank = PrototypeBank(
