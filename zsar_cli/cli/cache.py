@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from zsar_cli.cli import options
+from zsar_cli.cli.console import show
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.guard import guarded
 
@@ -19,12 +20,9 @@ def info(cache_dir: options.CacheDir = None) -> None:
     from zsar_cli.store.cache import EmbeddingCache
 
     state = EmbeddingCache(cache_folder(cache_dir)).info()
-    typer.echo(f"file     {state.path}")
-    typer.echo(f"size     {state.size / 1e6:.1f} MB")
-    for kind, count in state.entries.items():
-        typer.echo(f"{kind:8} {count} embeddings")
-    if not state.entries:
-        typer.echo("empty")
+    lines = [f"file     {state.path}", f"size     {state.size / 1e6:.1f} MB"]
+    lines += [f"{kind:8} {count} embeddings" for kind, count in state.entries.items()] or ["empty"]
+    show("\n".join(lines))
 
 
 def clear(cache_dir: options.CacheDir = None) -> None:
@@ -32,7 +30,7 @@ def clear(cache_dir: options.CacheDir = None) -> None:
     from zsar_cli.store.cache import EmbeddingCache
 
     freed = EmbeddingCache(cache_folder(cache_dir)).clear()
-    typer.echo(f"freed {freed / 1e6:.1f} MB")
+    show(f"freed {freed / 1e6:.1f} MB")
 
 
 app.command("info")(guarded(info))

@@ -24,7 +24,7 @@ Paths = Annotated[
     typer.Argument(
         help="Videos, folders (searched to their depths), folders of frames, GIFs, quoted patterns, @list of paths, "
         "or - to read paths from stdin.",
-        metavar="PATH...",
+        metavar="PATH",
     ),
 ]
 TopK = Annotated[int, option("--top-k", "Labels to show for each video.", "-k", panel=options.OUTPUT, min=1)]
@@ -80,12 +80,12 @@ def classify(
     """
     from zsar_cli.inputs import find_inputs
     from zsar_cli.report.output import check_target
-    from zsar_cli.report.writer import format_for, open_writer
+    from zsar_cli.report.writer import check_format, format_for, open_writer
 
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.
     label_set = read_labels(labels, label, messages)
-    format = format or format_for(output)
+    format = check_format(format) if format else format_for(output)
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
     classifier = open_classifier(
@@ -96,20 +96,31 @@ def classify(
     )  # fmt: skip
     labelled = classifier.prepare(label_set)
     run = classifier.run(label_set, bank=f"{bank} {prototypes}" if prototypes else None)
-    allowed = 0 if fail_fast else max_failures
+    writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
     watching = output is None and sys.stdout.isatty()  # results scroll by on the same screen as the bar
-    with (
-        open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k) as writer,
-        messages.progress(len(inputs), hidden=watching) as bar,
-    ):
-        for record in classifier.classify_each(inputs, labelled):
-            writer.write(record)
-            bar.advance()
-            _tell(record, messages, shown=watching)
-            if allowed is not None and writer.summary.failed > allowed:
-                messages.error(f"stopped: {writer.summary.failed} failed, {len(inputs)} were given")
-                break
+    try:
+        with writer, messages.progress(len(inputs), hidden=watching) as bar:
+            for record in classifier.classify_each(inputs, labelled):
+                writer.write(record)
+                bar.advance()
+                _tell(record, messages, shown=watching)
+                if _too_many(writer.summary.failed, fail_fast, max_failures, messages):
+                    break
+    except (KeyboardInterrupt, SystemExit):
+        messages.info(_counts(writer.summary, len(inputs)))
+        raise
     return _close(writer, messages, given=len(inputs))
+
+
+def _too_many(failed: int, fail_fast: bool, allowed: int | None, messages: Messages) -> bool:
+    """Whether the job has to stop, and why."""
+    if fail_fast and failed:
+        messages.error("stopped at the first failure (--fail-fast)")
+        return True
+    if allowed is not None and failed > allowed:
+        messages.error(f"stopped: {failed} failed, --max-failures allows {allowed}")
+        return True
+    return False
 
 
 def _tell(record: VideoRecord, messages: Messages, shown: bool) -> None:
@@ -127,7 +138,7 @@ def _close(writer: Writer, messages: Messages, given: int) -> int:
     """The last line, and the exit code."""
     summary = writer.summary
     if given != 1 or summary.failed:
-        messages.info(f"{_counts(summary, given)}")
+        messages.info(_counts(summary, given))
     if summary.done == 0:
         return 1
     return SOME_FAILED if summary.failed else 0
@@ -138,4 +149,4 @@ def _counts(summary: Summary, given: int) -> str:
     parts += [f"{summary.partial} of them only in part"] if summary.partial else []
     parts += [f"{summary.failed} failed"] if summary.failed else []
     parts += [f"{given - summary.total} not tried"] if given > summary.total else []
-    return f"{given} videos: " + ", ".join(parts)
+    return f"{given} video{'s' * (given != 1)}: " + ", ".join(parts)

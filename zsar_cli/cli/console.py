@@ -1,4 +1,4 @@
-"""Everything on stderr: warnings, errors, progress. Results go to stdout and nowhere near this."""
+"""Messages on stderr: warnings, errors, progress. And `show`, by which commands without a writer give their result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["Messages"]
+from zsar_cli.errors import OutputError
+from zsar_cli.report.output import Output
+from zsar_cli.report.table_format import printable
+
+__all__ = ["Messages", "show"]
+
+
+def show(text: str) -> None:
+    """Write a result to standard output, unbuffered, so that nothing is left to fail at exit.
+
+    Raises:
+        OutputError: it cannot be written.
+        OutputClosed: its reader has gone.
+    """
+    output = Output(None, overwrite=False)
+    try:
+        output.append(f"{text}\n".encode(output.encoding, "backslashreplace"))
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written: {error.strerror or error}") from None
 
 
 class _Rate(ProgressColumn):
@@ -45,12 +63,12 @@ class Messages:
     def info(self, text: str) -> None:
         """Shown unless quiet."""
         if not self.quiet:
-            self._console.print(Text(text))
+            self._console.print(Text(printable(text)))
 
     def detail(self, text: str) -> None:
         """Shown when verbose, with the seconds since the start."""
         if self.verbose:
-            self._console.print(Text(f"[{time.monotonic() - self._started:7.2f} s] {text}", style="dim"))
+            self._console.print(Text(f"[{time.monotonic() - self._started:7.2f} s] {printable(text)}", style="dim"))
 
     @contextmanager
     def progress(self, total: int, hidden: bool = False) -> Iterator[_Bar]:
@@ -67,7 +85,7 @@ class Messages:
             yield _Bar(progress, total)
 
     def _say(self, kind: str, text: str, style: str) -> None:
-        self._console.print(Text.assemble((f"{kind}: ", style), text))
+        self._console.print(Text.assemble((f"{kind}: ", style), printable(text)))
 
 
 class _Bar:

@@ -8,10 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from zsar_cli._version import __version__
 from zsar_cli.cli import options
+from zsar_cli.cli.console import show
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError, ZsarError
@@ -42,9 +41,9 @@ def doctor(cache_dir: options.CacheDir = None, format: Format = "table") -> int:
         "weights": weights,
     }
     if format == "json":
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        show(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        _print_table(report)
+        show(_table(report))
     return 0 if all(entry["state"] == "ok" for entry in weights.values()) else 1
 
 
@@ -112,14 +111,16 @@ def _weights() -> dict[str, dict[str, str]]:
     return found
 
 
-def _print_table(report: dict[str, dict[str, Any]]) -> None:
+def _table(report: dict[str, dict[str, Any]]) -> str:
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(highlight=False, soft_wrap=True)
-    for title, entries in report.items():
-        console.print(f"[bold]{title}[/]")
-        for name, value in entries.items():
-            if isinstance(value, dict):
-                value = "  ".join(f"{key} {item}" for key, item in value.items())
-            console.print(f"  {escape(name):34} {escape(str(value))}")
+    with console.capture() as capture:
+        for title, entries in report.items():
+            console.print(f"[bold]{title}[/]")
+            for name, value in entries.items():
+                if isinstance(value, dict):
+                    value = "  ".join(f"{key} {item}" for key, item in value.items())
+                console.print(f"  {escape(name):34} {escape(str(value))}")
+    return capture.get().rstrip("\n")

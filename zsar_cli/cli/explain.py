@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from zsar_cli.cli import options
-from zsar_cli.cli.console import Messages
+from zsar_cli.cli.console import Messages, show
 from zsar_cli.cli.engine import open_classifier, read_labels
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
@@ -53,17 +51,16 @@ def explain(
     )  # fmt: skip
     explanation = classifier.explain(label_set, top_k)
     if format == "json":
-        typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))
+        show(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _print_table(explanation)
+        show(_table(explanation))
 
 
-def _print_table(explanation: Explanation) -> None:
+def _table(explanation: Explanation) -> str:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("label", overflow="fold")
     table.add_column("composed of (weight)", overflow="fold", ratio=1)
@@ -71,13 +68,16 @@ def _print_table(explanation: Explanation) -> None:
         mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
         remark = {"seen": "is a seen class: ", "unrelated": "[yellow]no related seen class:[/] ", "composed": ""}
         table.add_row(escape(item.label), remark[item.kind] + escape(mixture))
-    console.print(table)
-    if explanation.alike:
-        console.print("\n[bold]hard to tell apart[/] (cosine of their prototypes)")
-    for pair in explanation.alike[:PAIRS_SHOWN]:
-        console.print(f"  {pair.cosine:.3f}  {escape(pair.first)} | {escape(pair.second)}")
-    if len(explanation.alike) > PAIRS_SHOWN:
-        console.print(f"  and {len(explanation.alike) - PAIRS_SHOWN} more pairs (--format json lists all)")
-    if explanation.unrelated:
-        console.print(f"\n[bold]no related seen class[/]: {escape(', '.join(explanation.unrelated))}")
-        console.print("  their scores mean little; another wording or --prototypes may help")
+    console = Console(highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+        if explanation.alike:
+            console.print("\n[bold]hard to tell apart[/] (cosine of their prototypes)")
+        for pair in explanation.alike[:PAIRS_SHOWN]:
+            console.print(f"  {pair.cosine:.3f}  {escape(pair.first)} | {escape(pair.second)}")
+        if len(explanation.alike) > PAIRS_SHOWN:
+            console.print(f"  and {len(explanation.alike) - PAIRS_SHOWN} more pairs (--format json lists all)")
+        if explanation.unrelated:
+            console.print(f"\n[bold]no related seen class[/]: {escape(', '.join(explanation.unrelated))}")
+            console.print("  their scores mean little; another wording or --prototypes may help")
+    return capture.get().rstrip("\n")

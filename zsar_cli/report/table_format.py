@@ -13,7 +13,7 @@ from zsar_cli.report.output import Output
 from zsar_cli.report.records import Prediction, Run, VideoRecord
 from zsar_cli.report.writer import Writer
 
-__all__ = ["TableWriter"]
+__all__ = ["TableWriter", "printable"]
 
 _BAR = 20  # characters of the longest bar, which is that of the best score of a video
 
@@ -41,18 +41,18 @@ class TableWriter(Writer):
         return (separator + capture.get()).encode(self.output.encoding, "backslashreplace")
 
     def _lines(self, record: VideoRecord) -> Iterator[Text]:
-        yield Text(_printable(record.path), style="bold red" if record.error else "bold")
+        yield Text(printable(record.path), style="bold red" if record.error else "bold")
         if record.error:
             by = f" ({record.error.decoder})" if record.error.decoder else ""
-            yield Text(f"  {record.error.stage} failed{by}: {_printable(record.error.reason)}", style="red")
+            yield Text(f"  {record.error.stage} failed{by}: {printable(record.error.reason)}", style="red")
         elif not record.predictions:
             yield Text("  no label was given", style="yellow")
         yield from self._predictions(record.predictions[: self.top_k])
         if record.partial:
-            reason = _printable(record.partial.reason)
+            reason = printable(record.partial.reason)
             yield Text(f"  only {record.partial.share:.0%} was read: {reason}", style="yellow")
         for note in record.notes:
-            yield Text(f"  note: {_printable(note)}", style="dim")
+            yield Text(f"  note: {printable(note)}", style="dim")
 
     def _predictions(self, predictions: tuple[Prediction, ...]) -> Iterator[Text]:
         width = max((cell_len(prediction.label) for prediction in predictions), default=0)
@@ -66,7 +66,7 @@ class TableWriter(Writer):
             yield line
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """File names may hold line ends, terminal codes or bytes of no encoding: show them escaped."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text

@@ -11,7 +11,7 @@ from zsar_cli.errors import OutputError, UsageError
 from zsar_cli.report.output import Output, OutputClosed
 from zsar_cli.report.records import Run, Summary, VideoRecord
 
-__all__ = ["FORMATS", "Writer", "format_for", "open_writer"]
+__all__ = ["FORMATS", "Writer", "check_format", "format_for", "open_writer"]
 
 FORMATS = ("table", "json", "jsonl", "csv")
 _SUFFIXES = ((".txt", "table"), (".json", "json"), (".jsonl", "jsonl"), (".csv", "csv"))
@@ -138,6 +138,13 @@ def format_for(target: Path | None) -> str:
     raise UsageError(f"{target}: its suffix names no format; known: {known}; or give --format")
 
 
+def check_format(format: str) -> str:
+    """The format, if it is one. Raises UsageError."""
+    if format not in FORMATS:
+        raise UsageError(f"format {format!r} is not known; allowed: {', '.join(FORMATS)}")
+    return format
+
+
 def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, top_k: int | None = None) -> Writer:
     """Open an output before any work is done.
 
@@ -159,8 +166,6 @@ def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, 
     writers: dict[str, type[Writer]] = dict(
         zip(FORMATS, (TableWriter, JsonWriter, JsonLinesWriter, CsvWriter), strict=True)
     )
-    if format not in writers:
-        raise UsageError(f"format {format!r} is not known; allowed: {', '.join(FORMATS)}")
     if top_k is not None and top_k < 1:
         raise UsageError(f"top_k {top_k} is not allowed; give 1 or more")
-    return writers[format](Output(target, overwrite), run, top_k)
+    return writers[check_format(format)](Output(target, overwrite), run, top_k)

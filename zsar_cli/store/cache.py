@@ -152,7 +152,8 @@ class CachedTextEncoder:
 
 def digest(*parts: Any) -> str:
     """One key over parts of JSON values, order and boundaries included."""
-    return hashlib.sha256(_json(parts).encode()).hexdigest()
+    # A file name that is not UTF-8 holds lone surrogates.
+    return hashlib.sha256(_json(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _json(value: Any) -> str:
