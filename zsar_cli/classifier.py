@@ -16,7 +16,7 @@ from torch import Tensor
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.explanation import Explanation, explain
 from zsar_cli.labels import Label, LabelSet
-from zsar_cli.models.base import VideoModel
+from zsar_cli.models.base import ConditionsText, HasTextTower, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.registry import load_model
 from zsar_cli.pipeline import Embedding, EmbedSettings, embed
@@ -125,10 +125,14 @@ class ZeroShotClassifier:
         """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
         return embed(inputs, self.model, self.embedding, self.cache)
 
+    def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
+        """Blended similarity of one embedded video to each label, [U]; the similarities of its clips are averaged."""
+        visual, text = self._seen_by(video.clips, labelled.text)
+        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text).mean(dim=0)
+
     def record(self, video: Embedding, labelled: Labelled) -> VideoRecord:
-        """All labels for one embedded video, best first; the scores of its clips are averaged."""
-        similarity = score_labels(video.clips, self.transfer, self.bank, labelled.prototypes, labelled.text).mean(dim=0)
-        shares = to_shares(similarity[None], self.transfer.sharpness)[0]
+        """All labels for one embedded video, best first."""
+        shares = to_shares(self.similarity(video, labelled)[None], self.transfer.sharpness)[0]
         order = sorted(range(len(shares)), key=lambda index: (-float(shares[index]), index))
         names = labelled.labels.names
         return VideoRecord(
@@ -140,6 +144,12 @@ class ZeroShotClassifier:
             partial=video.partial,
             notes=video.notes,
         )
+
+    def _seen_by(self, rows: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Visual embeddings [N, D] of rows of `encode_video`, and the labels, rewritten by a model that does so."""
+        if not isinstance(self.model, ConditionsText):
+            return rows, text
+        return rows[:, : self.model.width], None if text is None else self.model.condition_text(rows, text)
 
     def class_means(
         self, labelled_paths: Iterable[tuple[str, str]], done: Callable[[], None] = lambda: None
@@ -166,7 +176,8 @@ class ZeroShotClassifier:
                 failures.append(item)
                 reasons.setdefault(name, str(item))
                 continue
-            unit = torch.nn.functional.normalize(item.clips.mean(dim=0), dim=0)
+            visual, _ = self._seen_by(item.clips, None)
+            unit = torch.nn.functional.normalize(visual.mean(dim=0), dim=0)
             before = sums[name]
             sums[name] = unit if before is None else before + unit
         rows = []
@@ -248,6 +259,8 @@ def load(
     cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
     if cache is not None:
         video_model.text = CachedTextEncoder(video_model.text, cache)
+        if isinstance(video_model, HasTextTower):
+            video_model.tower = CachedTextEncoder(video_model.tower, cache)
     seen = None if given is not None and bank == "replace" else video_model.bank()
     if given is not None:
         seen = given if seen is None else seen.extend(given)

@@ -89,7 +89,7 @@ def score_labels(
         visual: v [B, D], embeddings of B videos.
         bank: the S seen classes.
         composed: the U labels with prototypes composed from them.
-        text: the U labels from the model's own text tower, [U, D].
+        text: the U labels from the model's own text tower, [U, D], or as each video sees them, [B, U, D].
 
     Returns:
         [B, U]; a label's value does not depend on which other labels are asked for.
@@ -106,7 +106,8 @@ def score_labels(
             named = conse(visual, bank, composed.semantic, settings.top_k, settings.logit_scale)
             parts.append((settings.conse_weight, named / settings.conse_scale))
     if text is not None and settings.text_weight > 0:
-        parts.append((settings.text_weight, unit @ normalise(text, dim=1).T / settings.text_scale))
+        similarity = (normalise(text, dim=-1) @ unit[:, :, None]).squeeze(-1)
+        parts.append((settings.text_weight, similarity / settings.text_scale))
     if not parts:
         raise UsageError("all weights of the estimators this model offers are 0: nothing would be scored")
     total = sum(weight for weight, _ in parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from zsar_cli.scoring import TransferSettings
 from zsar_cli.semantics.text import TextEncoder
 from zsar_cli.video.types import Geometry, Sampling
 
-__all__ = ["VideoModel"]
+__all__ = ["ConditionsText", "HasTextTower", "VideoModel"]
 
 
 class VideoModel(Protocol):
@@ -49,4 +49,26 @@ class VideoModel(Protocol):
 
     def encode_labels(self, labels: Sequence[Label]) -> Tensor | None:
         """The labels in the visual space, [U, D], by the model's own text tower; None where it has none."""
+        ...
+
+
+@runtime_checkable
+class HasTextTower(Protocol):
+    """A model whose `encode_labels` asks a text encoder of its own; `tower` may be replaced by one with a cache."""
+
+    tower: TextEncoder
+
+
+@runtime_checkable
+class ConditionsText(Protocol):
+    """A model that rewrites each label's embedding in the light of the video, as X-CLIP does.
+
+    Rows of its `encode_video` are the visual embedding, `width` = D columns, and behind it C columns that the
+    rewriting needs; only the first are compared with prototypes.
+    """
+
+    width: int
+
+    def condition_text(self, rows: Tensor, text: Tensor) -> Tensor:
+        """Rows of `encode_video` [B, D + C] and labels [U, D] -> the labels as each video sees them, [B, U, D]."""
         ...

@@ -162,7 +162,19 @@ def _open_builtin(
 def _open_folder(
     located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
 ) -> VideoModel:
-    raise ModelError(f"{located.path}: holds no model that this version can read")
+    assert located.path is not None
+    from zsar_cli.models.checkpoint import CLASSIFIERS, read_config
+
+    architectures = read_config(located.path).get("architectures") or [""]
+    if str(architectures[0]).endswith(CLASSIFIERS):
+        from zsar_cli.models.supervised import open_supervised
+
+        return open_supervised(located.name, located.path, device, dtype, seen_labels)
+    if seen_labels is not None:
+        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' is none")
+    from zsar_cli.models.dual import open_dual
+
+    return open_dual(located.name, located.path, device, dtype)
 
 
 _Opener = Callable[["Located", "torch.device", "torch.dtype", "Sequence[str] | None"], "VideoModel"]

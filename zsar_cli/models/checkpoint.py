@@ -1,0 +1,142 @@
+"""Checkpoints in the layout of Hugging Face Transformers: config.json, safetensors weights, processor and tokenizer.
+
+Only safetensors are read and no code that comes with a checkpoint is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from zsar_cli.errors import ModelError
+from zsar_cli.models.weights import sha256_of
+
+__all__ = ["CLASSIFIERS", "fingerprint", "load_network", "quiet_transformers", "read_config"]
+
+CLASSIFIERS = ("ForVideoClassification", "ForImageClassification")  # how architectures of classifiers end
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+BLOB_SHA256 = re.compile(r"[0-9a-f]{64}")
+SPACE_FILES = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's config.json.
+
+    Raises:
+        ModelError: it is missing or no JSON object.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(f"{folder}: holds no model (no config.json)")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: is not readable JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{file}: is not a model's configuration")
+    return content
+
+
+def load_network(folder: Path, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """The network in evaluation mode, all of its weights from the checkpoint.
+
+    Args:
+        folder: a checkpoint.
+        auto_class: the Transformers class that makes it, for example "AutoModel".
+
+    Raises:
+        ModelError: the weights are missing, pickled, damaged or of another architecture.
+    """
+    weights = _weight_files(folder)
+    _require_known_type(folder)
+    import transformers
+
+    maker = getattr(transformers, auto_class)
+    try:
+        with quiet_transformers():
+            network, report = maker.from_pretrained(
+                str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False,
+                output_loading_info=True,
+            )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        files = ", ".join(file.name for file in weights)
+        raise ModelError(f"{folder}: cannot be loaded; {files} may be damaged: {_first_line(error)}") from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(f"{folder}: its weights lack {len(missing)} tensors of {auto_class}, such as '{missing[0]}'")
+    return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def fingerprint(folder: Path, config: Mapping[str, Any], *parts: Any) -> str:
+    """The architecture's name and twelve hex digits over weights, configuration, processor and `parts`."""
+    files = [folder / name for name in SPACE_FILES if (folder / name).is_file()]
+    content = [(file.name, _sha256(file)) for file in (*files, *_weight_files(folder))]
+    digest = hashlib.sha256(json.dumps([content, parts]).encode()).hexdigest()
+    return f"{config.get('model_type', 'model')}-{digest[:12]}"
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Transformers draws bars and logs advice while it loads; what matters of that is raised as an error here."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the shards that its index lists."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"{index}: is not an index of weight files: {error}") from None
+        absent = [name for name in names if not (folder / name).is_file()]
+        if absent:
+            raise ModelError(f"{folder}: the weight file {absent[0]} is missing; pull or copy the model anew")
+        return [folder / name for name in names]
+    if any(next(folder.glob(pattern), None) for pattern in PICKLES):
+        raise ModelError(
+            f"{folder}: has only pickled weights, which could run any code when read; "
+            f"make a safe copy: zsar models convert {folder} -o NEW_FOLDER"
+        )
+    raise ModelError(f"{folder}: has no model.safetensors")
+
+
+def _require_known_type(folder: Path) -> None:
+    config = read_config(folder)
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        own = "; it brings code of its own, which zsar never runs" if "auto_map" in config else ""
+        raise ModelError(f"{folder}: Transformers {transformers.__version__} knows no model type '{kind}'{own}")
+
+
+def _sha256(file: Path) -> str:
+    """Of the content. The Hugging Face cache names large files by it, which saves reading gigabytes again."""
+    target = file.resolve().name
+    return target if file.is_symlink() and BLOB_SHA256.fullmatch(target) else sha256_of(file)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
