@@ -73,10 +73,18 @@ def test_class_means_are_unit_means_and_classify_their_own_videos(classifier: Ze
     assert len(done) == 5
     embeddings = [item.clips.mean(dim=0).numpy() for item in classifier.embed(path for path, _ in pairs)]
     units = [row / np.linalg.norm(row) for row in embeddings]
-    expected = units[0] + units[2]
+    means = [(units[0] + units[2]) / 2, (units[1] + units[3]) / 2]
+    expected = means[0] - (means[0] + means[1]) / 2
     np.testing.assert_allclose(bank.visual[0].numpy(), expected / np.linalg.norm(expected), atol=1e-5)
     with pytest.raises(PrototypeError, match="the class 'empty' has no usable video"):
         classifier.class_means([(str(home / "gone.mp4"), "empty")])
+
+
+def test_a_single_class_keeps_its_own_mean(classifier: ZeroShotClassifier, home: Path) -> None:
+    bank, _ = classifier.class_means([(str(home / "0.mp4"), "only")])
+    (video,) = classifier.embed([str(home / "0.mp4")])
+    mean = video.clips.mean(dim=0)
+    torch.testing.assert_close(bank.visual[0], mean / mean.norm())
 
 
 def test_a_bank_of_another_model_is_refused() -> None:

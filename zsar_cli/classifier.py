@@ -20,7 +20,7 @@ from zsar_cli.models.base import ConditionsText, HasTextTower, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.registry import load_model
 from zsar_cli.pipeline import Embedding, EmbedSettings, embed
-from zsar_cli.prototypes import PrototypeBank, compose
+from zsar_cli.prototypes import PrototypeBank, compose, mean_prototypes
 from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
 from zsar_cli.scoring import TransferSettings, score_labels, to_shares
 from zsar_cli.semantics.text import encode_labels
@@ -154,7 +154,7 @@ class ZeroShotClassifier:
     def class_means(
         self, labelled_paths: Iterable[tuple[str, str]], done: Callable[[], None] = lambda: None
     ) -> tuple[PrototypeBank, list[InputError]]:
-        """Prototypes of classes from example videos: P_s = normalise(mean of unit embeddings).
+        """Prototypes of classes from example videos (see `prototypes.mean_prototypes`).
 
         Args:
             labelled_paths: (path, class name) pairs.
@@ -167,34 +167,26 @@ class ZeroShotClassifier:
             PrototypeError: a class is left without a single usable video.
         """
         pairs = list(labelled_paths)
-        sums: dict[str, Tensor | None] = {name: None for _, name in pairs}
-        failures: list[InputError] = []
-        reasons: dict[str, str] = {}
+        groups: dict[str, list[Tensor]] = {name: [] for _, name in pairs}
+        failures: dict[str, list[InputError]] = {name: [] for _, name in pairs}
         for (_, name), item in zip(pairs, self.embed(path for path, _ in pairs), strict=True):
             done()
             if isinstance(item, InputError):
-                failures.append(item)
-                reasons.setdefault(name, str(item))
-                continue
-            visual, _ = self._seen_by(item.clips, None)
-            unit = torch.nn.functional.normalize(visual.mean(dim=0), dim=0)
-            before = sums[name]
-            sums[name] = unit if before is None else before + unit
-        rows = []
-        for name, total in sums.items():
-            if total is None:
-                raise PrototypeError(f"the class '{name}' has no usable video ({reasons[name]}); mend or remove it")
-            rows.append(total)
-        labels = LabelSet.from_names(sums)
+                failures[name].append(item)
+            else:
+                groups[name].append(self._seen_by(item.clips, None)[0].mean(dim=0))
+        for name, group in groups.items():
+            if not group:
+                raise PrototypeError(f"the class '{name}' has no usable video ({failures[name][0]}); mend or remove it")
         bank = PrototypeBank(
-            labels=tuple(sums),
-            semantic=encode_labels(self.model.text, labels.labels),
-            visual=torch.nn.functional.normalize(torch.stack(rows), dim=1),
+            labels=tuple(groups),
+            semantic=encode_labels(self.model.text, LabelSet.from_names(groups).labels),
+            visual=mean_prototypes([torch.stack(group) for group in groups.values()]),
             model=self.model.fingerprint,
             text_encoder=self.model.text.fingerprint,
             kind="class means",
         )
-        return bank, failures
+        return bank, [failure for group in failures.values() for failure in group]
 
     def explain(self, labels: LabelSet, top: int = 5) -> Explanation:
         """What composes each label and what the model will confuse (see `explanation.explain`).

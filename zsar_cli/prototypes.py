@@ -20,7 +20,7 @@ from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.labels import readable
 from zsar_cli.semantics.relatedness import relatedness
 
-__all__ = ["FORMAT", "PrototypeBank", "compose"]
+__all__ = ["FORMAT", "PrototypeBank", "compose", "mean_prototypes"]
 
 FORMAT = "zsar.prototypes/1"
 KINDS = ("seen", "composed", "class means")
@@ -157,6 +157,24 @@ class PrototypeBank:
             raise PrototypeError(f"{path} lacks a part of a prototype file: {error}") from None
         except PrototypeError as error:
             raise PrototypeError(f"{path}: {error}") from None
+
+
+def mean_prototypes(groups: Sequence[Tensor]) -> Tensor:
+    """Prototypes of S classes from their videos: P_s = normalise(m_s - mean of m), m_s the mean of unit embeddings.
+
+    Videos of one collection share a setting, and with it a direction that says nothing about their classes; left in, it
+    would make every such prototype win over prototypes from elsewhere. It is taken out where there are two classes or
+    more to tell it by.
+
+    Args:
+        groups: for each class the embeddings of its videos, [n, D] with n >= 1.
+
+    Returns:
+        [S, D], unit rows.
+    """
+    unit = torch.nn.functional.normalize
+    means = torch.stack([unit(group, dim=1).mean(dim=0) for group in groups])
+    return unit(means - means.mean(dim=0) if len(groups) > 1 else means, dim=1)
 
 
 def compose(
