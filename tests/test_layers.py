@@ -29,6 +29,8 @@ ROOMS = (
     "report",
     "explanation",
     "classifier",
+    "ensemble",
+    "loading",
     "evaluation",
     "training",
     "cli",

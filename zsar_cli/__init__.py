@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 from zsar_cli._version import __version__
 
 if TYPE_CHECKING:
-    from zsar_cli.classifier import ZeroShotClassifier, load
+    from zsar_cli.classifier import ZeroShotClassifier
+    from zsar_cli.ensemble import Ensemble
     from zsar_cli.labels import LabelSet
+    from zsar_cli.loading import load
     from zsar_cli.prototypes import PrototypeBank
 
-__all__ = ["LabelSet", "PrototypeBank", "ZeroShotClassifier", "__version__", "load"]
+__all__ = ["Ensemble", "LabelSet", "PrototypeBank", "ZeroShotClassifier", "__version__", "load"]
 
 _HOMES = {
     "LabelSet": "zsar_cli.labels",
     "PrototypeBank": "zsar_cli.prototypes",
     "ZeroShotClassifier": "zsar_cli.classifier",
-    "load": "zsar_cli.classifier",
+    "Ensemble": "zsar_cli.ensemble",
+    "load": "zsar_cli.loading",
 }
 
 

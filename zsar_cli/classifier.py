@@ -1,9 +1,10 @@
-"""ZeroShotClassifier: the object a notebook user holds, and the engine behind the command line."""
+"""Classifiers: what a notebook user holds, and the engine behind the command line. Make one with `loading.load`."""
 
 from __future__ import annotations
 
 import os
 import platform
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -13,22 +14,19 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from zsar_cli.errors import InputError, PrototypeError, UsageError
+from zsar_cli.errors import InputError, PrototypeError
 from zsar_cli.explanation import Explanation, explain
 from zsar_cli.labels import Label, LabelSet
-from zsar_cli.models.base import ConditionsText, HasTextTower, VideoModel
-from zsar_cli.models.device import resolve_device, resolve_precision
-from zsar_cli.models.registry import load_model
+from zsar_cli.models.base import ConditionsText, VideoModel
 from zsar_cli.pipeline import Embedding, EmbedSettings, embed
 from zsar_cli.prototypes import PrototypeBank, compose, mean_prototypes
 from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
 from zsar_cli.scoring import TransferSettings, score_labels, to_shares
 from zsar_cli.semantics.text import encode_labels
-from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
+from zsar_cli.store.cache import EmbeddingCache
 
-__all__ = ["Labelled", "ZeroShotClassifier", "load"]
+__all__ = ["Classifier", "Labelled", "LabelsLike", "ZeroShotClassifier"]
 
-BANKS = ("extend", "replace")
 LabelsLike = LabelSet | str | os.PathLike[str] | Iterable[str | Label]
 
 
@@ -49,32 +47,34 @@ class Labelled:
     text: Tensor | None = None
 
 
-class ZeroShotClassifier:
-    """A model, its bank of seen classes and the settings of transfer, for any list of labels.
+class Classifier(ABC):
+    """Any list of labels, any videos. One model (`ZeroShotClassifier`) or several (`ensemble.Ensemble`)."""
 
-    Make one with `load`.
+    @property
+    @abstractmethod
+    def members(self) -> tuple[ZeroShotClassifier, ...]:
+        """One for each model, in order; settings are theirs."""
 
-    Args:
-        model: encodes video.
-        bank: seen classes; must have been made by `model`. None for a model with a text tower alone.
-        transfer: how scores are made, where not in the model's own way.
-        embedding: how files become embeddings.
-        cache: where embeddings are kept; None keeps none.
-    """
+    @property
+    @abstractmethod
+    def sharpness(self) -> float:
+        """Of the softmax that turns similarities into shares."""
 
-    def __init__(
-        self,
-        model: VideoModel,
-        bank: PrototypeBank | None,
-        transfer: TransferSettings | None = None,
-        embedding: EmbedSettings | None = None,
-        cache: EmbeddingCache | None = None,
-    ) -> None:
-        if bank is not None:
-            bank.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
-        self.model, self.bank, self.cache = model, bank, cache
-        self.transfer = transfer or model.transfer
-        self.embedding = embedding or EmbedSettings()
+    @abstractmethod
+    def prepare(self, labels: LabelSet) -> Labelled:
+        """Labels made ready for `similarity`."""
+
+    @abstractmethod
+    def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
+        """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
+
+    @abstractmethod
+    def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
+        """Similarity of one embedded video to each label, [U], in units of the typical spread over labels."""
+
+    @abstractmethod
+    def run(self, labels: LabelSet, bank: str | None = None) -> Run:
+        """What every result of a job depends on; `bank` describes a bank that is not the model's own."""
 
     @overload
     def classify(self, videos: str | os.PathLike[str], labels: LabelsLike) -> VideoRecord: ...
@@ -106,33 +106,14 @@ class ZeroShotClassifier:
             raise item
         return self.record(item, labelled)
 
-    def prepare(self, labels: LabelSet) -> Labelled:
-        """Compose a prototype for each label (see `prototypes.compose`), and ask the text tower if there is one."""
-        text = self.model.encode_labels(labels.labels)
-        if self.bank is None:
-            return Labelled(labels, text=text)
-        semantic = encode_labels(self.model.text, labels.labels)
-        settings = self.transfer
-        prototypes, weights = compose(self.bank, labels.names, semantic, settings.top_k, settings.temperature)
-        return Labelled(labels, prototypes, weights, text)
-
     def classify_each(self, inputs: Iterable[str | InputError], labelled: Labelled) -> Iterator[VideoRecord]:
         """Records in the order of `inputs`, as they are ready; a file that fails gives a record with `error` set."""
         for item in self.embed(inputs):
             yield VideoRecord.failed(item) if isinstance(item, InputError) else self.record(item, labelled)
 
-    def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
-        """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
-        return embed(inputs, self.model, self.embedding, self.cache)
-
-    def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
-        """Blended similarity of one embedded video to each label, [U]; the similarities of its clips are averaged."""
-        visual, text = self._seen_by(video.clips, labelled.text)
-        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text).mean(dim=0)
-
     def record(self, video: Embedding, labelled: Labelled) -> VideoRecord:
         """All labels for one embedded video, best first."""
-        shares = to_shares(self.similarity(video, labelled)[None], self.transfer.sharpness)[0]
+        shares = to_shares(self.similarity(video, labelled)[None], self.sharpness)[0]
         order = sorted(range(len(shares)), key=lambda index: (-float(shares[index]), index))
         names = labelled.labels.names
         return VideoRecord(
@@ -144,6 +125,61 @@ class ZeroShotClassifier:
             partial=video.partial,
             notes=video.notes,
         )
+
+
+class ZeroShotClassifier(Classifier):
+    """A model, its bank of seen classes and the settings of transfer, for any list of labels.
+
+    Args:
+        model: encodes video.
+        bank: seen classes; must have been made by `model`. None for a model with a text tower alone.
+        transfer: how scores are made, where not in the model's own way.
+        embedding: how files become embeddings.
+        cache: where embeddings are kept; None keeps none.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        bank: PrototypeBank | None,
+        transfer: TransferSettings | None = None,
+        embedding: EmbedSettings | None = None,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        if bank is not None:
+            bank.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
+        self.model, self.bank, self.cache = model, bank, cache
+        self.transfer = transfer or model.transfer
+        self.embedding = embedding or EmbedSettings()
+
+    @property
+    def members(self) -> tuple[ZeroShotClassifier]:
+        """Itself."""
+        return (self,)
+
+    @property
+    def sharpness(self) -> float:
+        """See `TransferSettings`."""
+        return self.transfer.sharpness
+
+    def prepare(self, labels: LabelSet) -> Labelled:
+        """Compose a prototype for each label (see `prototypes.compose`), and ask the text tower if there is one."""
+        text = self.model.encode_labels(labels.labels)
+        if self.bank is None:
+            return Labelled(labels, text=text)
+        semantic = encode_labels(self.model.text, labels.labels)
+        settings = self.transfer
+        prototypes, weights = compose(self.bank, labels.names, semantic, settings.top_k, settings.temperature)
+        return Labelled(labels, prototypes, weights, text)
+
+    def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
+        """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
+        return embed(inputs, self.model, self.embedding, self.cache)
+
+    def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
+        """Blended similarity of one embedded video to each label, [U]; the similarities of its clips are averaged."""
+        visual, text = self._seen_by(video.clips, labelled.text)
+        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text).mean(dim=0)
 
     def _seen_by(self, rows: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Visual embeddings [N, D] of rows of `encode_video`, and the labels, rewritten by a model that does so."""
@@ -214,46 +250,3 @@ class ZeroShotClassifier:
             versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},
             notes=labels.notes,
         )
-
-
-def load(
-    model: str = "builtin",
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    prototypes: str | os.PathLike[str] | None = None,
-    bank: str = "extend",
-    transfer: TransferSettings | None = None,
-    embedding: EmbedSettings | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> ZeroShotClassifier:
-    """A classifier by the name of its model.
-
-    Args:
-        model: a registered name.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "bf16" or "fp16".
-        prototypes: a prototype file to use beside ("extend") or in place of ("replace") the model's own bank.
-        bank: "extend" or "replace".
-        transfer, embedding: settings that are not the defaults.
-        cache_dir: a folder for the embedding cache; None keeps no cache.
-
-    Raises:
-        ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read` and `PrototypeBank.require`.
-    """
-    if bank not in BANKS:
-        raise UsageError(f"--bank {bank}: unknown; allowed: {', '.join(BANKS)}")
-    given = PrototypeBank.read(prototypes) if prototypes is not None else None
-    target = resolve_device(device)
-    video_model = load_model(model, target, resolve_precision(precision, target))
-    if given is not None:
-        given.require(video_model.fingerprint, video_model.text.fingerprint, str(prototypes))
-    cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
-    if cache is not None:
-        video_model.text = CachedTextEncoder(video_model.text, cache)
-        if isinstance(video_model, HasTextTower):
-            video_model.tower = CachedTextEncoder(video_model.tower, cache)
-    seen = None if given is not None and bank == "replace" else video_model.bank()
-    if given is not None:
-        seen = given if seen is None else seen.extend(given)
-    return ZeroShotClassifier(video_model, seen, transfer, embedding, cache)

