@@ -1,0 +1,170 @@
+"""A trained model as a folder: model.yaml, weights.safetensors, prototypes.safetensors. Never a pickle.
+
+model.yaml says what the model is and holds the sha256 of the other files; nothing is used before all of it was checked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zsar_cli.errors import ModelError, OutputError
+from zsar_cli.models.weights import sha256_of
+from zsar_cli.prototypes import PrototypeBank
+
+__all__ = ["FORMAT", "MANIFEST", "Bundle", "read_bundle", "write_bundle"]
+
+FORMAT = "zsar.bundle/1"
+MANIFEST, WEIGHTS, PROTOTYPES = "model.yaml", "weights.safetensors", "prototypes.safetensors"
+KEYS = frozenset({"format", "kind", "name", "fingerprint", "text_encoder", "settings", "provenance", "files"})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model on disk.
+
+    Args:
+        kind: which class reads it, for example "rest".
+        name: what its maker called it.
+        fingerprint: of its visual space; made of the kind and the sha256 of the weights.
+        text_encoder: fingerprint of the text encoder it was trained with.
+        settings: all else its class needs to rebuild it: shape, clip spec, transfer.
+        provenance: for people: data, command, versions, licence.
+        weights: by name.
+        bank: its seen classes.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+    text_encoder: str
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    bank: PrototypeBank
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    kind: str,
+    name: str,
+    weights: Mapping[str, Tensor],
+    bank: PrototypeBank,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    overwrite: bool = False,
+) -> str:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        folder: made anew; its parent must exist.
+        kind, name, weights, settings, provenance: see `Bundle`.
+        bank: the seen classes; its `model` is set to the bundle's fingerprint.
+        overwrite: replace a bundle that is there.
+
+    Returns:
+        the fingerprint.
+
+    Raises:
+        OutputError: the folder exists and is no bundle or may not be replaced, or cannot be written.
+    """
+    if folder.exists() and not (overwrite and (folder / MANIFEST).is_file()):
+        raise OutputError(f"{folder} exists; --overwrite replaces a bundle, and nothing else")
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir()
+        save_file({key: value.contiguous().cpu() for key, value in weights.items()}, part / WEIGHTS)
+        fingerprint = f"{kind}-{sha256_of(part / WEIGHTS)[:12]}"
+        made = PrototypeBank(bank.labels, bank.semantic, bank.visual, fingerprint, bank.text_encoder, bank.kind)
+        made.write(part / PROTOTYPES)
+        manifest = {
+            "format": FORMAT,
+            "kind": kind,
+            "name": name,
+            "fingerprint": fingerprint,
+            "text_encoder": bank.text_encoder,
+            "settings": dict(settings),
+            "provenance": dict(provenance),
+            "files": {file: sha256_of(part / file) for file in (WEIGHTS, PROTOTYPES)},
+        }
+        text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
+        (part / MANIFEST).write_text(text, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write the bundle {folder}: {error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return fingerprint
+
+
+def read_bundle(folder: Path, kind: str, text_encoder: str) -> Bundle:
+    """Read what `write_bundle` wrote.
+
+    Args:
+        folder: of the bundle.
+        kind: that the caller can use.
+        text_encoder: fingerprint of the encoder at hand.
+
+    Raises:
+        ModelError: a file is missing or changed, the format is another, or the model needs another text encoder; the
+            message names the file and both values.
+    """
+    manifest = _read_manifest(folder)
+    for file, expected in manifest["files"].items():
+        path = folder / file
+        if not path.is_file():
+            raise ModelError(f"{path} is missing: the bundle is not complete; copy it again")
+        found = sha256_of(path)
+        if found != expected:
+            raise ModelError(
+                f"{path} was changed or damaged: sha256 {found[:16]}..., model.yaml says {expected[:16]}..."
+            )
+    if manifest["kind"] != kind:
+        raise ModelError(f"{folder} holds a model of the kind '{manifest['kind']}', expected '{kind}'")
+    if manifest["text_encoder"] != text_encoder:
+        raise ModelError(
+            f"{folder} was trained with the text encoder {manifest['text_encoder']}, but this is {text_encoder}; "
+            "train it anew or install the encoder it needs"
+        )
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder / WEIGHTS} cannot be read: {error}") from None
+    bank = PrototypeBank.read(folder / PROTOTYPES)
+    bank.require(manifest["fingerprint"], text_encoder, str(folder / PROTOTYPES))
+    fields = {
+        name: manifest[name] for name in ("kind", "name", "fingerprint", "text_encoder", "settings", "provenance")
+    }
+    return Bundle(**fields, weights=weights, bank=bank)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ModelError(f"{folder} is no model bundle: it has no {MANIFEST}")
+    try:
+        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(manifest, dict):
+        raise ModelError(f"{path} is not a model description")
+    if manifest.get("format") != FORMAT:
+        raise ModelError(f"{path} has the format '{manifest.get('format', 'none')}'; this version reads '{FORMAT}'")
+    if set(manifest) != KEYS:
+        wrong = sorted(map(str, set(manifest) ^ KEYS))
+        raise ModelError(f"{path} lacks or should not have: {', '.join(wrong)}")
+    if set(manifest["files"]) != {WEIGHTS, PROTOTYPES}:
+        raise ModelError(f"{path} lists the files {sorted(manifest['files'])}, expected {WEIGHTS} and {PROTOTYPES}")
+    return manifest
