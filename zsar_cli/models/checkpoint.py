@@ -11,15 +11,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
+from typing import TYPE_CHECKING, Any
 
 from zsar_cli.errors import ModelError
 from zsar_cli.models.weights import sha256_of
 
-__all__ = ["CLASSIFIERS", "fingerprint", "load_network", "quiet_transformers", "read_config"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CLASSIFIERS", "PICKLES", "fingerprint", "load_network", "quiet_transformers", "read_config", "weight_files"]
 
 CLASSIFIERS = ("ForVideoClassification", "ForImageClassification")  # how architectures of classifiers end
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -55,9 +55,10 @@ def load_network(folder: Path, auto_class: str, device: torch.device, dtype: tor
     Raises:
         ModelError: the weights are missing, pickled, damaged or of another architecture.
     """
-    weights = _weight_files(folder)
+    weights = weight_files(folder)
     _require_known_type(folder)
     import transformers
+    from safetensors import SafetensorError
 
     maker = getattr(transformers, auto_class)
     try:
@@ -78,7 +79,7 @@ def load_network(folder: Path, auto_class: str, device: torch.device, dtype: tor
 def fingerprint(folder: Path, config: Mapping[str, Any], *parts: Any) -> str:
     """The architecture's name and twelve hex digits over weights, configuration, processor and `parts`."""
     files = [folder / name for name in SPACE_FILES if (folder / name).is_file()]
-    content = [(file.name, _sha256(file)) for file in (*files, *_weight_files(folder))]
+    content = [(file.name, _sha256(file)) for file in (*files, *weight_files(folder))]
     digest = hashlib.sha256(json.dumps([content, parts]).encode()).hexdigest()
     return f"{config.get('model_type', 'model')}-{digest[:12]}"
 
@@ -99,7 +100,7 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or the shards that its index lists."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():

