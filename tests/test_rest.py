@@ -10,7 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from zsar_cli.errors import ConfigError
-from zsar_cli.models.rest import RestConfig, RestHead, RestModel, class_means, fourier_positions, sentence_embedding
+from zsar_cli.models.rest import (
+    RestConfig,
+    RestHead,
+    RestModel,
+    class_means,
+    fourier_positions,
+    sentence_embedding,
+    video_summary,
+)
 from zsar_cli.models.rest_losses import (
     alignment_loss,
     consistency_loss,
@@ -144,15 +152,16 @@ def test_the_prior_keeps_distances_and_turns_labels_towards_their_videos() -> No
     generator = torch.Generator().manual_seed(3)
     centres = torch.randn(4, 12, generator=generator)
     targets = torch.arange(4).repeat_interleave(10)
-    pooled = centres[targets] + 0.1 * torch.randn(40, 12, generator=generator) + 5
+    grid = centres[targets][:, None, None, None] + 5 + 0.1 * torch.randn(40, 3, 1, 1, 12, generator=generator)
+    summaries = video_summary(grid)
     sentences = F.normalize(torch.randn(4, 10, generator=generator), dim=1)
-    model = make_model(replace(CONFIG, gate=0.0))
-    model.set_prior(pooled, targets, sentences)
+    model = make_model(replace(CONFIG, gate=0.0, space=24))
+    model.set_prior(summaries, targets, sentences)
 
-    v = model.encode_video(pooled[:, None, None, None]).detach()
-    centred = (pooled - pooled.mean(dim=0)).double().numpy()
-    expected = centred @ centred.T / np.linalg.norm(centred, axis=1).mean() ** 2
-    np.testing.assert_allclose((v @ v.T).numpy(), expected, atol=1e-4)  # D = 16 >= C = 12: nothing is lost
+    v = model.encode_video(grid).detach()
+    halves = [half - half.mean(axis=0) for half in np.split(summaries.double().numpy(), 2, axis=1)]
+    scaled = np.concatenate([half / np.linalg.norm(half, axis=1).mean() for half in halves], axis=1)
+    np.testing.assert_allclose((v @ v.T).numpy(), scaled @ scaled.T, atol=1e-4)  # D = 24 = 2C: nothing is lost
 
     t = model.text_prior(sentences).detach()
     torch.testing.assert_close(t @ t.T, sentences @ sentences.T, atol=1e-4, rtol=1e-4)
@@ -162,10 +171,20 @@ def test_the_prior_keeps_distances_and_turns_labels_towards_their_videos() -> No
 
 
 def test_the_prior_of_few_videos_fills_up_with_orthonormal_directions() -> None:
-    model = make_model(replace(CONFIG, features=40))
+    model = make_model(replace(CONFIG, features=20))
     model.set_prior(torch.randn(6, 40), torch.tensor([0, 0, 0, 1, 1, 1]), torch.eye(2, 10))
     product = model.video_prior.weight @ model.video_prior.weight.T
     torch.testing.assert_close(product, torch.eye(16), atol=1e-4, rtol=0)
+
+
+def test_the_summary_is_mean_and_spread_over_time() -> None:
+    grid = grids()
+    array = grid.double().numpy()
+    expected = np.concatenate([array.mean(axis=(1, 2, 3)), array.std(axis=1).mean(axis=(1, 2))], axis=1)
+    np.testing.assert_allclose(video_summary(grid).numpy(), expected, atol=1e-5)
+    still = grid[:, :1].expand(-1, 4, -1, -1, -1).clone().requires_grad_()
+    video_summary(still).sum().backward()
+    assert still.grad is not None and torch.isfinite(still.grad).all()
 
 
 def test_sentence_embedding_is_the_masked_mean() -> None:

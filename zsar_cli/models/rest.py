@@ -6,11 +6,12 @@ relatedness. Token layout, sizes and the linear priors below are choices of this
 
 The model is built for few videos. Both embeddings are a residual on a linear map of frozen features,
 
-    v = W_v (mean of grid - origin) / scale + g_v H_v(Transformer(video)),
-    t = W_t (mean of label tokens)         + g_t H_t(Transformer(label)),
+    v = W_v summary(grid)          + g_v H_v(Transformer(video)),
+    t = W_t mean of label tokens   + g_t H_t(Transformer(label)),
 
-and `RestModel.set_prior` computes W_v, W_t from the training data in closed form: with small gates g the model
-starts as the training-free baseline, not as noise.
+where the summary holds what is seen (mean of the grid) and what moves (its spread over time), and
+`RestModel.set_prior` computes W_v, W_t from the training data in closed form: with small gates g the model starts
+as the training-free baseline, not as noise.
 
 Shape letters: B videos or video-label pairs, T frames, G cells a side, C backbone channels, U labels, L text tokens,
 E text channels, W Transformer width, D dimensions of the shared space, S seen classes.
@@ -28,7 +29,15 @@ from torch.utils.checkpoint import checkpoint
 
 from zsar_cli.errors import ConfigError
 
-__all__ = ["RestConfig", "RestHead", "RestModel", "fourier_positions"]
+__all__ = [
+    "RestConfig",
+    "RestHead",
+    "RestModel",
+    "class_means",
+    "fourier_positions",
+    "sentence_embedding",
+    "video_summary",
+]
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class Block(nn.Module):
 class RestModel(nn.Module):
     """See the module. One stack of blocks serves three passes: video alone, label alone, both.
 
-    Buffers `origin` [C] and `scale` [] bring grid features to zero mean and pooled norm about 1.
+    Buffers `origin` and `scale` [2C] bring the summary of a video to zero mean and each of its halves to norm about 1.
     """
 
     origin: Tensor
@@ -105,8 +114,8 @@ class RestModel(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.register_buffer("origin", torch.zeros(config.features))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("origin", torch.zeros(2 * config.features))
+        self.register_buffer("scale", torch.ones(2 * config.features))
         self.video_in = nn.Linear(config.features, width)
         self.text_in = nn.Linear(config.text_features, width)
         self.modality = nn.Parameter(torch.randn(2, width) * 0.02)  # video, text
@@ -116,7 +125,7 @@ class RestModel(nn.Module):
         self.video_out = nn.Linear(width, config.space)
         self.text_out = nn.Linear(width, config.space)
         self.match_out = nn.Linear(width, 1)
-        self.video_prior = nn.Linear(config.features, config.space, bias=False)
+        self.video_prior = nn.Linear(2 * config.features, config.space, bias=False)
         self.text_prior = nn.Linear(config.text_features, config.space, bias=False)
         self.video_gate = nn.Parameter(torch.tensor(config.gate))
         self.text_gate = nn.Parameter(torch.tensor(config.gate))
@@ -125,10 +134,10 @@ class RestModel(nn.Module):
 
     def encode_video(self, grid: Tensor) -> Tensor:
         """Video alone: grid float [B, T, G, G, C], any T and G -> v [B, D], not normalised."""
-        centred = (grid - self.origin) / self.scale
-        tokens = self._video_tokens(centred)
+        tokens = self._video_tokens(grid)
         out = self._read(0, tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool))
-        v: Tensor = self.video_prior(centred.mean(dim=(1, 2, 3))) + self.video_gate * self.video_out(out)
+        summary = (video_summary(grid) - self.origin) / self.scale
+        v: Tensor = self.video_prior(summary) + self.video_gate * self.video_out(out)
         return v
 
     def encode_text(self, tokens: Tensor, keep: Tensor) -> Tensor:
@@ -139,41 +148,44 @@ class RestModel(nn.Module):
 
     def match(self, grid: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
         """Both jointly, one label for each video: [B, T, G, G, C], [B, L, E], [B, L] -> logits [B] of 'they match'."""
-        video = self._video_tokens((grid - self.origin) / self.scale)
+        video = self._video_tokens(grid)
         both = torch.cat([video, self._text_tokens(tokens)], dim=1)
         out = self._read(2, both, torch.cat([keep.new_ones(video.shape[:2]), keep], dim=1))
         logits: Tensor = self.match_out(out)[:, 0]
         return logits
 
     @torch.no_grad()
-    def set_prior(self, pooled: Tensor, targets: Tensor, sentences: Tensor) -> None:
+    def set_prior(self, summaries: Tensor, targets: Tensor, sentences: Tensor) -> None:
         """Closed-form start: W_v keeps the variance of the videos, W_t turns labels towards their class means.
 
-        W_v: principal directions of the pooled features (then arbitrary orthonormal ones, where N < D).
+        W_v: principal directions of the summaries (then arbitrary orthonormal ones, where N < D).
         W_t = argmin |W_t s_c - m_c| over orthonormal maps (Procrustes: U V^T of the SVD of sum m_c s_c^T), s and m
         centred over classes. An orthonormal map changes no cosine between labels, so relatedness stays what the
         sentence encoder says, while t already points towards its class.
 
         Args:
-            pooled: [N, C], mean over frames and cells of the N training videos.
+            summaries: [N, 2C], see `video_summary`, of the N training videos.
             targets: int64 [N], class of each video in 0..S-1; every class occurs.
             sentences: [S, E], sentence embeddings of the S classes.
         """
-        mean = pooled.mean(dim=0)
-        centred = pooled - mean
-        self.origin.copy_(mean)
-        self.scale.copy_(centred.norm(dim=1).mean())
+        self.origin.copy_(summaries.mean(dim=0))
+        centred = summaries - self.origin
+        for half, scale in zip(centred.chunk(2, dim=1), self.scale.chunk(2), strict=True):
+            scale.fill_(half.norm(dim=1).mean().clamp(min=1e-6))
+        centred = centred / self.scale
         _, _, directions = torch.linalg.svd(centred, full_matrices=False)
         self.video_prior.weight.copy_(_orthonormal_rows(directions, self.video_prior.weight))
-        v = F.normalize(self.video_prior(centred / self.scale), dim=1)
+        v = F.normalize(self.video_prior(centred), dim=1)
         means = class_means(v, targets, sentences.shape[0])
         cross = (means - means.mean(dim=0)).T @ (sentences - sentences.mean(dim=0))
         # The singular vectors of zero singular values are arbitrary; a little of the present weight settles them.
         left, _, right = torch.linalg.svd(cross + 1e-4 * self.text_prior.weight, full_matrices=False)
         self.text_prior.weight.copy_(left @ right)
 
-    def _video_tokens(self, centred: Tensor) -> Tensor:
+    def _video_tokens(self, grid: Tensor) -> Tensor:
         """[B, T, G, G, C] -> [B, T * G * G, W]."""
+        channels = self.config.features
+        centred = (grid - self.origin[:channels]) / self.scale[:channels]
         frames, rows, columns = centred.shape[1:4]
         quarter = self.config.width // 4
         time = fourier_positions(frames, 2 * quarter).to(centred)
@@ -233,6 +245,15 @@ class RestHead(nn.Module):
     def text_scale(self) -> Tensor:
         """At most 100."""
         return self.log_text_scale.exp().clamp(max=100)
+
+
+def video_summary(grid: Tensor) -> Tensor:
+    """What is seen and what moves: [B, T, G, G, C] -> [B, 2C], mean of the grid, then mean over cells of the standard
+    deviation over frames (0 for a single frame)."""
+    mean = grid.mean(dim=1, keepdim=True)
+    # The gradient of the root at 0, a still cell, is infinite: hence the small constant.
+    spread = ((grid - mean).square().mean(dim=1) + 1e-8).sqrt()
+    return torch.cat([mean.mean(dim=(1, 2, 3)), spread.mean(dim=(1, 2))], dim=1)
 
 
 def sentence_embedding(tokens: Tensor, keep: Tensor) -> Tensor:

@@ -1,0 +1,292 @@
+"""Train the cross-modal Transformer on cached grid features of clips.
+
+Shape letters: N clips, V views of a clip, T frames, G cells a side, C channels, S classes, R texts, B clips of a
+batch, D dimensions of the shared space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from zsar_cli.errors import UsageError
+from zsar_cli.models.rest import RestConfig, RestHead, RestModel, class_means, sentence_embedding, video_summary
+from zsar_cli.models.rest_losses import (
+    alignment_loss,
+    consistency_loss,
+    cosines,
+    discrimination_loss,
+    episodic_loss,
+    hard_negatives,
+    matching_loss,
+)
+from zsar_cli.semantics.tokens import TextTokens
+from zsar_cli.training.config import TrainConfig
+from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
+from zsar_cli.training.state import TrainState, start_state
+
+__all__ = ["ClipFeatures", "TrainResult", "initial_state", "objectives", "train_on_features", "train_step"]
+
+Record = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """Grid features of N clips of S classes, each seen in V views (crops, mirror images).
+
+    Args:
+        grids: [N, V, T, G, G, C], any floating type.
+        targets: int64 [N], classes 0..S-1.
+    """
+
+    grids: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        if self.grids.ndim != 6 or self.targets.shape != self.grids.shape[:1]:
+            raise UsageError(
+                f"clip features need grids [N, V, T, G, G, C] and targets [N], "
+                f"got {list(self.grids.shape)} and {list(self.targets.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return self.grids.shape[0]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training returns.
+
+    Args:
+        model, head: averaged weights of the selected step, in evaluation mode.
+        history: one record a step: "step", "learning_rate", "loss", each objective, and now and then "validation",
+            the share of clips of held-out classes that transfer names rightly, mean per class.
+        step: the selected step.
+    """
+
+    model: RestModel
+    head: RestHead
+    history: tuple[Record, ...]
+    step: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips: grids [B, T, G, G, C], class shares [B, S], their rows in the data set [B], which are unmixed [B]."""
+
+    grids: Tensor
+    shares: Tensor
+    clips: Tensor
+    pure: Tensor
+
+    def part(self, rows: Tensor) -> Batch:
+        return Batch(self.grids[rows], self.shares[rows], self.clips[rows], self.pure[rows])
+
+
+def train_on_features(
+    features: ClipFeatures,
+    texts: TextTokens,
+    shape: RestConfig,
+    config: TrainConfig,
+    report: Callable[[Record, TrainState], None] | None = None,
+    resume: dict[str, Any] | None = None,
+) -> TrainResult:
+    """Train from the closed-form start. The same inputs give the same weights on the CPU.
+
+    Args:
+        features: of the training clips; every class 0..S-1 has one.
+        texts: of the same classes, at least one each; the captions among them refer to rows of `features`.
+        shape, config: of the model, of the training.
+        report: called after each step; the place to show progress and to save `TrainState.state_dict`.
+        resume: such a saved state; the result is that of the uninterrupted run (the history begins anew).
+
+    Raises:
+        UsageError: a class without a clip or a text, or too few classes for what is asked.
+    """
+    _check_classes(features, texts)
+    history: list[Record] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        (kept, kept_texts), held = _split_classes(features, texts, config)
+        state = initial_state(kept, kept_texts, shape, config)
+        if resume is not None:
+            state.load_state_dict(resume)
+        while state.step < config.steps:
+            record = dict(train_step(state, kept, kept_texts, config))
+            if held and (state.step % config.evaluate_every == 0 or state.step == config.steps):
+                record["validation"] = _validate(state, (kept, kept_texts), held, config)
+                state.keep_best(record["validation"])
+            history.append(record)
+            if report is not None:
+                report(record, state)
+    if held:
+        state.averaged.load_state_dict(state.best_weights)
+    model, head = state.averaged.eval()
+    assert isinstance(model, RestModel) and isinstance(head, RestHead)
+    return TrainResult(model, head, tuple(history), state.best_step if held else state.step)
+
+
+def initial_state(features: ClipFeatures, texts: TextTokens, shape: RestConfig, config: TrainConfig) -> TrainState:
+    """A model at its closed-form start: priors from the data, prototypes at the class means."""
+    model = RestModel(shape)
+    of_class = texts.select(texts.clip < 0)
+    sentences = sentence_embedding(of_class.tokens, of_class.keep)
+    classes = int(features.targets.max()) + 1
+    summaries = torch.stack([video_summary(grid.float()).mean(dim=0) for grid in features.grids])
+    model.set_prior(summaries, features.targets, class_means(sentences, of_class.owner, classes))
+    v = embed_clips(model.eval(), features.grids)
+    head = RestHead(class_means(v, features.targets, classes))
+    return start_state(model.train(), head, config)
+
+
+def train_step(state: TrainState, features: ClipFeatures, texts: TextTokens, config: TrainConfig) -> Record:
+    """One optimiser step; changes `state` in place and says what it saw."""
+    batch = _draw_batch(features, state.head.prototypes.shape[0], config, state.generator)
+    totals: dict[str, float] = {}
+    state.optimiser.zero_grad(set_to_none=True)
+    state.model.train()
+    for rows in torch.arange(len(batch.clips)).chunk(config.accumulation):
+        part = batch.part(rows)
+        losses = objectives(state.model, state.head, part, texts, config, state.generator)
+        weighted = torch.stack([getattr(config, name) * loss for name, loss in losses.items()]).sum()
+        share = len(rows) / len(batch.clips)
+        (weighted * share).backward()  # type: ignore[no-untyped-call]
+        losses["loss"] = weighted
+        for name, loss in losses.items():
+            totals[name] = totals.get(name, 0.0) + share * float(loss.detach())
+    parameters = [*state.model.parameters(), *state.head.parameters()]
+    torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+    rate = float(state.scheduler.get_last_lr()[-1])
+    state.optimiser.step()
+    state.scheduler.step()
+    state.step += 1
+    if config.ema:
+        state.average(config.ema)
+    return {"step": state.step, "learning_rate": rate, **totals}
+
+
+def objectives(
+    model: RestModel, head: RestHead, batch: Batch, texts: TextTokens, config: TrainConfig, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The unweighted objectives that have a weight, by name. One text per class is drawn, and the clips' captions."""
+    classes = head.prototypes.shape[0]
+    drawn = texts.select(_draw_texts(texts, classes, batch.clips[batch.pure], generator))
+    v = model.encode_video(batch.grids)
+    t = model.encode_text(drawn.tokens, drawn.keep)
+    owner = batch.shares.argmax(dim=1)
+    losses: dict[str, Tensor] = {}
+    if config.discrimination:
+        losses["discrimination"] = discrimination_loss(
+            v, head.prototypes, batch.shares, head.visual_scale, config.smoothing
+        )
+    if config.alignment:
+        own_caption = (drawn.clip[None, classes:] == batch.clips[:, None]) & batch.pure[:, None]
+        positives = torch.cat([batch.shares, own_caption.to(batch.shares.dtype)], dim=1)
+        losses["alignment"] = alignment_loss(v, t, positives, head.text_scale)
+    if config.matching:
+        rows = batch.pure.nonzero()[:, 0][: config.match_pairs]
+        losses["matching"] = _match(model, batch.grids[rows], v[rows], owner[rows], t[:classes], drawn)
+    if config.consistency:
+        losses["consistency"] = consistency_loss(head.prototypes, t[:classes], config.temperature)
+    if config.episodic:
+        held = torch.zeros(classes, dtype=torch.bool)
+        held[torch.randperm(classes, generator=generator)[: max(2, round(config.held_out * classes))]] = True
+        rows = batch.pure.nonzero()[:, 0]
+        losses["episodic"] = episodic_loss(
+            v[rows], owner[rows], head.prototypes, t[:classes], held, config.temperature, head.visual_scale
+        )
+    return losses
+
+
+def _match(model: RestModel, grids: Tensor, v: Tensor, owner: Tensor, t: Tensor, texts: TextTokens) -> Tensor:
+    """The matching objective over right pairs and the hardest wrong ones, in one joint pass."""
+    count = len(owner)
+    if count == 0:
+        return t.sum() * 0
+    videos, labels = hard_negatives(cosines(v, t), one_hot(owner, t.shape[0]).bool())
+    chosen = torch.arange(len(videos))[: 2 * count]
+    videos, labels = torch.cat([torch.arange(count), videos[chosen]]), torch.cat([owner, labels[chosen]])
+    logits = model.match(grids[videos], texts.tokens[labels], texts.keep[labels])
+    return matching_loss(logits[:count], logits[count:])
+
+
+def _draw_batch(features: ClipFeatures, classes: int, config: TrainConfig, generator: torch.Generator) -> Batch:
+    """Clips with every class as likely as any other, in a random view, some mixed, some reversed."""
+    weights = 1 / torch.bincount(features.targets, minlength=classes)[features.targets].double()
+    clips = torch.multinomial(weights, config.batch, replacement=True, generator=generator)
+    views = torch.randint(features.grids.shape[1], (config.batch,), generator=generator)
+    grids = features.grids[clips, views].float()
+    backwards = torch.rand(config.batch, generator=generator) < config.reverse
+    grids = torch.where(backwards[:, None, None, None, None], grids.flip(1), grids)
+    shares = one_hot(features.targets[clips], classes).float()
+    pure = torch.rand(config.batch, generator=generator) >= config.mixup
+    partner = torch.randperm(config.batch, generator=generator)
+    own = torch.where(pure, 1.0, 0.5 + 0.5 * torch.rand(config.batch, generator=generator))
+    grids = torch.lerp(grids[partner], grids, own[:, None, None, None, None])
+    return Batch(grids, torch.lerp(shares[partner], shares, own[:, None]), clips, pure)
+
+
+def _draw_texts(texts: TextTokens, classes: int, clips: Tensor, generator: torch.Generator) -> Tensor:
+    """Rows of one random text of each class 0..classes-1, in that order, then of the captions of `clips`."""
+    order = torch.randperm(len(texts), generator=generator)
+    order = order[texts.clip[order] < 0]
+    first = torch.stack([order[texts.owner[order] == index][0] for index in range(classes)])
+    return torch.cat([first, torch.isin(texts.clip, clips).nonzero()[:, 0]])
+
+
+Classes = tuple[ClipFeatures, TextTokens]
+
+
+def _split_classes(features: ClipFeatures, texts: TextTokens, config: TrainConfig) -> tuple[Classes, Classes | None]:
+    """All classes and None, or the classes that train and those that validate, each renumbered from 0."""
+    if not config.validation:
+        return (features, texts), None
+    classes = int(features.targets.max()) + 1
+    held = max(2, round(config.validation * classes))
+    if classes - held < 3:
+        raise UsageError(f"train: holding {held} of {classes} classes out leaves too few; lower validation")
+    order = torch.randperm(classes, generator=torch.Generator().manual_seed(config.seed))
+    return _only(features, texts, order[held:].sort()[0]), _only(features, texts, order[:held].sort()[0])
+
+
+def _only(features: ClipFeatures, texts: TextTokens, classes: Tensor) -> Classes:
+    """The clips and texts of some classes, which get the numbers 0, 1, ... in the given order."""
+    number = torch.full((int(features.targets.max()) + 1,), -1)
+    number[classes] = torch.arange(len(classes))
+    clips = (number[features.targets] >= 0).nonzero()[:, 0]
+    place = torch.full((len(features),), -1)
+    place[clips] = torch.arange(len(clips))
+    rows = texts.select(number[texts.owner] >= 0)
+    caption = torch.where(rows.clip >= 0, place[rows.clip.clamp(min=0)], -1)
+    kept = TextTokens(rows.tokens, rows.keep, number[rows.owner], caption)
+    return ClipFeatures(features.grids[clips], number[features.targets[clips]]), kept
+
+
+def _validate(state: TrainState, kept: Classes, held: Classes, config: TrainConfig) -> float:
+    """Mean per class top-1 of transfer on the held-out classes."""
+    model, head = state.averaged
+    assert isinstance(model, RestModel) and isinstance(head, RestHead)
+    training = model.training
+    model.eval()
+    bank = seen_bank(model, head.prototypes, kept[0].grids, kept[1])
+    of_class = held[1].select(held[1].clip < 0)
+    t = embed_texts(model, of_class.tokens, of_class.keep)
+    scores = transfer_scores(embed_clips(model, held[0].grids), t, of_class.owner, bank, temperature=config.temperature)
+    model.train(training)
+    return mean_per_class(scores, held[0].targets)
+
+
+def _check_classes(features: ClipFeatures, texts: TextTokens) -> None:
+    classes = int(features.targets.max()) + 1
+    if classes < 3:
+        raise UsageError(f"train: {classes} classes are too few to learn how classes relate; give 3 or more")
+    clips = torch.bincount(features.targets, minlength=classes)
+    described = torch.bincount(texts.owner[texts.clip < 0], minlength=classes)
+    for index in range(classes):
+        if not clips[index] or not described[index]:
+            raise UsageError(f"train: class {index} has {clips[index]} clips and {described[index]} texts; both need 1")
