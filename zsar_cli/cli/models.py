@@ -1,4 +1,4 @@
-"""`zsar models list | info | pull | verify | convert`."""
+"""`zsar models list | info | add | pull | verify | convert`."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def list_models(format: Format = "table") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("name", "kind", "frames", "side", "MB", "licence", "accuracy", "here"):
-        table.add_column(title, no_wrap=True, justify="right" if title in ("frames", "side", "MB") else "left")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for title in ("name", "kind", "input", "MB", "licence", "accuracy", "here"):
+        table.add_column(title, overflow="fold", justify="right" if title in ("input", "MB") else "left")
     for entry in entries:
         here = "yes" if _place(entry.name) else "no"
         size = "?" if entry.megabytes is None else f"{entry.megabytes:.0f}"
         table.add_row(
-            entry.name, entry.kind, str(entry.frames), str(entry.size), size, entry.licence or "?",
-            _accuracy(entry), here,
+            entry.name, entry.kind, f"{entry.frames} x {entry.size}", size, entry.licence or "?",
+            _accuracy(entry).split()[0], here,
         )  # fmt: skip
     Console(highlight=False).print(table)
 
@@ -95,6 +95,28 @@ def pull(
     messages.info(f"pulling {repo} ({revision or 'main'})")
     folder = download(repo, revision, force=force, progress=sys.stderr.isatty() and not quiet)
     messages.info(f"{folder}: whole; use it with --model {name}")
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="The name to give it; movinet-a0-stream stands for one file alone.")],
+    file: Annotated[Path, typer.Argument(help="A classifier as a .tflite file.", metavar="FILE")],
+    seen_labels: options.SeenLabels = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check a .tflite classifier and copy it, with the names of its outputs, to your models (ZSAR_MODELS_DIR).
+
+    Example: zsar models add movinet-a0-stream movinet.tflite --seen-labels kinetics600.txt
+    """
+    from zsar_cli.labels import LabelSet
+    from zsar_cli.store.models import ModelFolder, models_folder
+
+    if seen_labels is None:
+        raise UsageError("give --seen-labels FILE: a .tflite file does not name its classes")
+    messages = Messages(quiet)
+    labels = LabelSet.read(seen_labels)
+    added = ModelFolder(models_folder()).add(name, file, labels, overwrite)
+    messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
 def verify(name: Name) -> None:
@@ -167,6 +189,7 @@ def _verified(name: str) -> list[Checked]:
 
 app.command("list")(guarded(list_models))
 app.command("info")(guarded(info))
+app.command("add")(guarded(add))
 app.command("pull")(guarded(pull))
 app.command("verify")(guarded(verify))
 app.command("convert")(guarded(convert))
