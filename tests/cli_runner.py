@@ -48,7 +48,8 @@ class Runner:
     def environment(self, **variables: str) -> dict[str, str]:
         """The developer's environment without what would change a run."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ZSAR_") and key not in _PRIVATE}
-        return {**kept, "ZSAR_CACHE_DIR": str(self.cache), "PYTHONIOENCODING": "utf-8", **variables}
+        own = {"ZSAR_CACHE_DIR": str(self.cache), "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+        return {**kept, **own, **variables}
 
     def start(
         self,
@@ -77,11 +78,11 @@ class Runner:
         """Run to the end; an exit code other than `code` fails the test (None allows any)."""
         if stdin is not None:
             how["stdin"] = subprocess.PIPE
-        process = self.start(*arguments, **how)
-        try:
-            stdout, stderr = process.communicate(stdin, timeout=240)
-        finally:
-            process.kill()
+        with self.start(*arguments, **how) as process:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout=240)
+            finally:
+                process.kill()
         finished = Finished(process.returncode, stdout or "", stderr or "")
         assert code is None or finished.code == code, finished
         return finished

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_runner import EXAMPLE_LABELS, Runner
+from cli_runner import EXAMPLE_LABELS, Finished, Runner
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +21,32 @@ def zsar(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     runner("explain", "--labels", EXAMPLE_LABELS, "--label", "canoe", "--label", "archer")
     shutil.copytree(folder / "cache", folder / "labels-only")
     return runner
+
+
+@pytest.fixture
+def zsar_here(
+    zsar: Runner, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Finished]:
+    """As `zsar`, inside this process: a fraction of the time where a process of its own is beside the point."""
+    from zsar_cli.__main__ import main
+
+    def run(
+        *arguments: object, code: int, cwd: Path | None = None, variables: dict[str, str] | None = None
+    ) -> Finished:
+        before = signal.getsignal(signal.SIGTERM)
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.chdir(cwd or Path.cwd())
+            patch.setattr(sys, "argv", ["zsar", *map(str, arguments)])
+            for key in os.environ.keys() - zsar.environment().keys():
+                patch.delenv(key)
+            for key, value in zsar.environment(**(variables or {})).items():
+                patch.setenv(key, value)
+            try:
+                main()
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        finished = Finished(int(end.value.code or 0), *capfd.readouterr())
+        assert finished.code == code, finished
+        return finished
+
+    return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,18 @@ from zsar_cli.errors import OutputError
 from zsar_cli.report.output import Output
 from zsar_cli.report.table_format import printable
 
-__all__ = ["Messages", "show"]
+__all__ = ["Messages", "page", "show"]
+
+
+def page(soft_wrap: bool) -> Console:
+    """A console whose `capture` holds what `show` is to write: it draws for standard output and does not touch it.
+
+    Lines that are too long are folded here, or with `soft_wrap` left to the terminal.
+    """
+    on_terminal = sys.stdout.isatty()
+    return Console(
+        file=io.StringIO(), force_terminal=on_terminal, legacy_windows=False, highlight=False, soft_wrap=soft_wrap
+    )
 
 
 def show(text: str) -> None:

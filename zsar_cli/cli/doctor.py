@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from zsar_cli._version import __version__
 from zsar_cli.cli import options
-from zsar_cli.cli.console import show
+from zsar_cli.cli.console import page, show
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError, ZsarError
@@ -112,10 +112,9 @@ def _weights() -> dict[str, dict[str, str]]:
 
 
 def _table(report: dict[str, dict[str, Any]]) -> str:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = page(soft_wrap=True)
     with console.capture() as capture:
         for title, entries in report.items():
             console.print(f"[bold]{title}[/]")

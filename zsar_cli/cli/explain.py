@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 from zsar_cli.cli import options
-from zsar_cli.cli.console import Messages, show
+from zsar_cli.cli.console import Messages, page, show
 from zsar_cli.cli.engine import open_classifier, read_labels
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
@@ -57,7 +57,6 @@ def explain(
 
 
 def _table(explanation: Explanation) -> str:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -68,7 +67,7 @@ def _table(explanation: Explanation) -> str:
         mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
         remark = {"seen": "is a seen class: ", "unrelated": "[yellow]no related seen class:[/] ", "composed": ""}
         table.add_row(escape(item.label), remark[item.kind] + escape(mixture))
-    console = Console(highlight=False)
+    console = page(soft_wrap=False)
     with console.capture() as capture:
         console.print(table)
         if explanation.alike:
