@@ -36,7 +36,7 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
 def _checked(path: Path, content: dict[Any, Any], context: typer.Context) -> dict[str, Any]:
     """The file's values by parameter name; all unknown keys are reported at once."""
     names = {
-        option.lstrip("-"): parameter.name
+        option.lstrip("-"): parameter
         for parameter in context.command.params
         for option in parameter.opts
         if option.startswith("--") and parameter.name not in (None, "config", "help")
@@ -48,7 +48,18 @@ def _checked(path: Path, content: dict[Any, Any], context: typer.Context) -> dic
         )
     values: dict[str, Any] = {}
     for key, value in content.items():
-        name = names[str(key).replace("_", "-")]
-        if name is not None and value is not None:
-            values[name] = [str(item) for item in value] if isinstance(value, list) else value
+        parameter = names[str(key).replace("_", "-")]
+        if value is None:
+            continue
+        several = getattr(parameter, "multiple", False)
+        items = value if isinstance(value, list) and several else [value]
+        if any(isinstance(item, list | dict) for item in items):
+            raise typer.BadParameter(f"{path}: {key}: a single value is expected, found {value}")
+        # Text, as on the command line: else 2.5 would do for a whole number, and true for seconds.
+        typed = [str(item) for item in items] if several else str(value)
+        try:
+            parameter.process_value(context, typed)
+        except typer.BadParameter as error:
+            raise typer.BadParameter(f"{path}: {key}: {value}: {error.message}") from None
+        values[str(parameter.name)] = typed
     return values

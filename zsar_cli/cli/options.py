@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,8 +49,24 @@ def option(name: str, help: str, *short: str, panel: str | None = None, **more: 
 Labels = Annotated[
     Path | None, option("--labels", "Label file: .txt (one name a line), .csv, .yaml or .json.", "-l", metavar="FILE")
 ]
+
+
+def _one_a_line(context: typer.Context, parameter: typer.CallbackParam, names: list[str] | None) -> list[str] | None:
+    """Option callback: the names of a variable are lines; typer parts them at any space."""
+    source = context.get_parameter_source(parameter.name or "")
+    if source is None or source.name != "ENVIRONMENT":
+        return names
+    return [line for line in os.environ[str(parameter.envvar)].splitlines() if line.strip()]
+
+
 LabelNames = Annotated[
-    list[str] | None, option("--label", "A label by itself; may be given several times.", metavar="NAME")
+    list[str] | None,
+    option(
+        "--label",
+        "A label by itself; may be given several times (in ZSAR_LABEL: one a line).",
+        metavar="NAME",
+        callback=_one_a_line,
+    ),
 ]
 Config = Annotated[
     Path | None,

@@ -11,6 +11,7 @@ from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.engine import open_classifier, read_labels
 from zsar_cli.cli.guard import SOME_FAILED
+from zsar_cli.cli.options import option
 from zsar_cli.errors import PrototypeError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ Dataset = Annotated[
     Path | None,
     typer.Argument(help="A folder with one folder of videos per class: write the classes' means.", metavar="[DATASET]"),
 ]
-Target = Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.", metavar="FILE")]
+Target = Annotated[
+    Path, option("--output", "The .safetensors file to write.", "-o", panel=options.OUTPUT, metavar="FILE")
+]
 
 
 def export_prototypes(
