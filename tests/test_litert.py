@@ -6,6 +6,7 @@ The oracles are loops in numpy over the same frames. Tests with the real MoViNet
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -249,3 +250,15 @@ def test_movinet_agrees_with_a_plain_loop_over_its_states(movinet: LiteRTModel) 
     powers = np.exp(logits[0] - logits.max())
     row = movinet.encode_video(torch.from_numpy(clip)[None])[0].numpy()
     np.testing.assert_allclose(row, np.sqrt(powers / powers.sum()), atol=1e-5)
+
+
+def test_opening_and_running_writes_nothing(streaming: Path) -> None:
+    # In a process of its own: LiteRT writes its line once a process, straight to the file descriptor.
+    script = (
+        "import os, sys, torch; from pathlib import Path; from zsar_cli.models.litert import LiteRTModel\n"
+        f"model = LiteRTModel(Path(sys.argv[1]), {NAMES!r})\n"
+        "model.encode_video(torch.zeros(1, 2, 8, 8, 3, dtype=torch.uint8))\n"
+        "os.write(2, b'still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(streaming)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "still here")
