@@ -150,3 +150,8 @@ def test_labels_survive_as_they_were_written(folder: ModelFolder, file: Path) ->
     about = json.loads((added.file.parent / "model.json").read_text(encoding="utf-8"))
     assert about["labels"] == list(LABELS.names)
     assert about["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_the_weights_page_has_the_sum_that_is_checked() -> None:
+    page = (Path(__file__).parents[1] / "weights.md").read_text(encoding="utf-8")
+    assert f"`{ENTRIES['movinet-a0-stream'].sha256}`" in page

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zsar_cli.labels import readable
 from zsar_cli.prototypes import PrototypeBank
 
-__all__ = ["SCHEMA", "Component", "Explanation", "LabelExplanation", "Pair", "explain"]
+__all__ = ["KINDS", "SCHEMA", "Component", "Explanation", "LabelExplanation", "Pair", "explain"]
 
 SCHEMA = "zsar.explanation/1"
+KINDS = ("seen", "near", "composed", "unrelated")
 ALIKE = 0.9  # cosine of two visual prototypes above which two labels can hardly be told apart
+SAME = 1 - 1e-5  # cosine above which two names mean the same to the text encoder
+NEAR = 0.8  # cosine to the nearest seen class above which a label is all but one of them
 UNRELATED = 0.5  # cosine to the nearest seen class below which a label is composed of strangers
 SHOWN = 0.005  # components of less weight than this are left out
 
@@ -32,8 +36,9 @@ class Component:
 class LabelExplanation:
     """One label's mixture, heaviest first.
 
-    `kind` is "seen" where the label is one of the bank's own classes, "unrelated" where no seen class is near, else
-    "composed".
+    `kind` is "seen" where the label is one of the bank's own classes, "near" where it is all but one of them (another
+    wording, a special case), "unrelated" where no seen class is related, else "composed". Only the last two are unseen
+    in the strict sense.
     """
 
     label: str
@@ -58,6 +63,11 @@ class Explanation:
     alike: tuple[Pair, ...]
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many labels are of each kind."""
+        return {kind: sum(label.kind == kind for label in self.labels) for kind in KINDS}
+
+    @property
     def unrelated(self) -> tuple[str, ...]:
         """Labels with no related seen class: their scores mean little."""
         return tuple(label.label for label in self.labels if label.kind == "unrelated")
@@ -67,6 +77,7 @@ class Explanation:
         return {
             "schema": SCHEMA,
             "labels": [asdict(label) for label in self.labels],
+            "counts": self.counts,
             "alike": [asdict(pair) for pair in self.alike],
             "unrelated": list(self.unrelated),
         }
@@ -95,8 +106,17 @@ def _label(name: str, weights: Tensor, cosines: Tensor, seen: Sequence[str], top
         for index in heaviest
         if weights[index] >= SHOWN
     )
-    kind = "unrelated" if float(cosines.max()) < UNRELATED else "composed"
-    return LabelExplanation(name, "seen" if weights.max() == 1.0 else kind, components)
+    return LabelExplanation(name, _kind(name, float(cosines.max()), seen), components)
+
+
+def _kind(name: str, nearest: float, seen: Sequence[str]) -> str:
+    """Seen, near, composed or unrelated; `nearest` is the cosine to the nearest seen class."""
+    reading = readable(name).casefold()
+    if nearest > SAME or any(readable(other).casefold() == reading for other in seen):
+        return "seen"
+    if nearest >= NEAR:
+        return "near"
+    return "composed" if nearest >= UNRELATED else "unrelated"
 
 
 def _alike(composed: PrototypeBank) -> tuple[Pair, ...]:

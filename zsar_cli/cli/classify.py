@@ -49,7 +49,9 @@ def classify(
     labels: options.Labels = None,
     label: options.LabelNames = None,
     config: options.Config = None,
-    model: options.ModelName = "builtin",
+    model: options.ModelNames = None,
+    weights: options.Weights = None,
+    seen_labels: options.SeenLabels = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = None,
@@ -89,8 +91,8 @@ def classify(
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
     classifier = open_classifier(
-        messages, model=model, device=device, precision=precision, prototypes=prototypes, bank=bank,
-        cache_dir=cache_dir, no_cache=no_cache,
+        messages, model=model, weights=weights, seen_labels=seen_labels, device=device, precision=precision,
+        prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
         sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast, "frame_rate": frame_rate},
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip

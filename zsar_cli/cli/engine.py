@@ -12,9 +12,11 @@ from zsar_cli.errors import UsageError
 from zsar_cli.labels import LabelSet
 
 if TYPE_CHECKING:
-    from zsar_cli.classifier import ZeroShotClassifier
+    from zsar_cli.classifier import Classifier, ZeroShotClassifier
 
-__all__ = ["cache_folder", "open_classifier", "read_labels"]
+__all__ = ["BUILTIN", "cache_folder", "open_classifier", "open_one", "read_labels"]
+
+BUILTIN = "builtin"
 
 
 def cache_folder(given: Path | None) -> Path:
@@ -50,29 +52,34 @@ def read_labels(file: Path | None, names: list[str] | None, messages: Messages) 
 def open_classifier(
     messages: Messages,
     *,
-    model: str,
+    model: list[str] | None,
     device: str,
     precision: str,
+    weights: str | None = None,
+    seen_labels: Path | None = None,
     prototypes: Path | None = None,
     bank: str = "extend",
     cache_dir: Path | None = None,
     no_cache: bool = False,
     sampling: dict[str, Any] | None = None,
     **embedding: Any,
-) -> ZeroShotClassifier:
-    """Load the model. `sampling` replaces fields of the model's own sampling where they are not None.
+) -> Classifier:
+    """Load the models. `sampling` replaces fields of each model's own sampling where they are not None.
 
     Raises:
-        ZsarError: as `classifier.load`.
+        ZsarError: as `loading.load`.
     """
-    messages.detail(f"loading the model '{model}'")
+    names = model or [BUILTIN]
+    messages.detail(f"loading {', '.join(names)}")
     from dataclasses import replace
 
     from zsar_cli.loading import load
     from zsar_cli.pipeline import EmbedSettings
 
     classifier = load(
-        model,
+        names,
+        weights=_numbers(weights),
+        seen_labels=seen_labels,
         device=device,
         precision=precision,
         prototypes=prototypes,
@@ -80,8 +87,29 @@ def open_classifier(
         cache_dir=None if no_cache else cache_folder(cache_dir),
     )
     wanted = {name: value for name, value in (sampling or {}).items() if value is not None}
-    classifier.embedding = EmbedSettings(sampling=replace(classifier.model.sampling, **wanted), **embedding)
-    messages.detail(
-        f"{classifier.model.fingerprint} on {classifier.model.device}, {len(classifier.bank or ())} seen classes"
-    )
+    for member in classifier.members:
+        one = member.model
+        member.embedding = EmbedSettings(sampling=replace(one.sampling, **wanted), **embedding)
+        messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
     return classifier
+
+
+def open_one(messages: Messages, *, model: list[str] | None, **options: Any) -> ZeroShotClassifier:
+    """As `open_classifier`, for what is done with one model.
+
+    Raises:
+        UsageError: several were given.
+    """
+    if model and len(model) > 1:
+        raise UsageError(f"--model {', '.join(model)}: only one model can be used here")
+    return open_classifier(messages, model=model, **options).members[0]
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    """--weights: numbers with commas between them."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--weights {text}: write numbers with commas between them, such as 1,2") from None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zsar_cli.classifier import ZeroShotClassifier
+    from zsar_cli.classifier import Classifier
     from zsar_cli.dataset import Dataset, Item
     from zsar_cli.errors import InputError
 
@@ -84,7 +84,9 @@ def evaluate(
     split: Split = None,
     split_number: SplitNumber = 1,
     transfer: Transfer = "blend",
-    model: options.ModelName = "builtin",
+    model: options.ModelNames = None,
+    weights: options.Weights = None,
+    seen_labels: options.SeenLabels = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = None,
@@ -119,8 +121,8 @@ def evaluate(
     check_target(output, overwrite)
     data = _choose(dataset, labels, seen, unseen, split, split_number)
     classifier = open_classifier(
-        messages, model=model, device=device, precision=precision, prototypes=prototypes, bank=bank,
-        cache_dir=cache_dir, no_cache=no_cache,
+        messages, model=model, weights=weights, seen_labels=seen_labels, device=device, precision=precision,
+        prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
         sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast},
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip
@@ -158,19 +160,20 @@ def _choose(
     return data.listed(read_split(split, number)) if split is not None else data
 
 
-def _set_transfer(classifier: ZeroShotClassifier, name: str) -> None:
+def _set_transfer(classifier: Classifier, name: str) -> None:
     from dataclasses import replace
 
     if name == "blend":
         return
     by_transfer, by_conse, by_text = TRANSFERS[name]
-    classifier.transfer = replace(
-        classifier.transfer, transfer_weight=by_transfer, conse_weight=by_conse, text_weight=by_text
-    )
+    for member in classifier.members:
+        member.transfer = replace(
+            member.transfer, transfer_weight=by_transfer, conse_weight=by_conse, text_weight=by_text
+        )
 
 
 def _similarities(
-    classifier: ZeroShotClassifier, data: Dataset, messages: Messages
+    classifier: Classifier, data: Dataset, messages: Messages
 ) -> tuple[NDArray[np.float64], list[Item], list[InputError]]:
     """[V, C] for the videos that can be used, those videos, and the failures."""
     import numpy as np

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, page, show
-from zsar_cli.cli.engine import open_classifier, read_labels
+from zsar_cli.cli.engine import open_one, read_labels
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
 
@@ -19,6 +19,13 @@ __all__ = ["explain"]
 FORMATS = ("table", "json")
 PAIRS_SHOWN = 20  # a table of thousands of pairs helps nobody; JSON has them all
 
+REMARKS = {
+    "seen": "is a seen class: ",
+    "near": "is nearly a seen class: ",
+    "composed": "",
+    "unrelated": "[yellow]no related seen class:[/] ",
+}
+
 TopK = Annotated[int, option("--top-k", "Seen classes to name for each label.", "-k", panel=options.OUTPUT, min=1)]
 Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
 
@@ -27,7 +34,8 @@ def explain(
     labels: options.Labels = None,
     label: options.LabelNames = None,
     config: options.Config = None,
-    model: options.ModelName = "builtin",
+    model: options.ModelNames = None,
+    seen_labels: options.SeenLabels = None,
     prototypes: options.Prototypes = None,
     bank: options.BankMode = "extend",
     cache_dir: options.CacheDir = None,
@@ -45,9 +53,9 @@ def explain(
         raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")
     messages = Messages(quiet, verbose)
     label_set = read_labels(labels, label, messages)
-    classifier = open_classifier(
-        messages, model=model, device="cpu", precision="auto", prototypes=prototypes, bank=bank,
-        cache_dir=cache_dir, no_cache=no_cache,
+    classifier = open_one(
+        messages, model=model, seen_labels=seen_labels, device="cpu", precision="auto",
+        prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
     )  # fmt: skip
     explanation = classifier.explain(label_set, top_k)
     if format == "json":
@@ -65,11 +73,15 @@ def _table(explanation: Explanation) -> str:
     table.add_column("composed of (weight)", overflow="fold", ratio=1)
     for item in explanation.labels:
         mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
-        remark = {"seen": "is a seen class: ", "unrelated": "[yellow]no related seen class:[/] ", "composed": ""}
-        table.add_row(escape(item.label), remark[item.kind] + escape(mixture))
+        table.add_row(escape(item.label), REMARKS[item.kind] + escape(mixture))
     console = page(soft_wrap=False)
     with console.capture() as capture:
         console.print(table)
+        counts = explanation.counts
+        console.print(
+            f"\n{counts['seen']} of {len(explanation.labels)} labels are seen classes and {counts['near']} nearly so; "
+            f"{counts['composed'] + counts['unrelated']} are unseen"
+        )
         if explanation.alike:
             console.print("\n[bold]hard to tell apart[/] (cosine of their prototypes)")
         for pair in explanation.alike[:PAIRS_SHOWN]:

@@ -19,6 +19,7 @@ from zsar_cli.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from zsar_cli.models.hub import Checked
     from zsar_cli.models.registry import Entry
+    from zsar_cli.store.models import ModelFolder
 
 __all__ = ["app"]
 
@@ -42,8 +43,10 @@ def list_models(format: Format = "table") -> None:
     from zsar_cli.models.registry import ENTRIES
 
     entries = list(ENTRIES.values())
+    own = [name for name in _folder().names() if name not in ENTRIES]
     if _as_json(format):
-        typer.echo(json.dumps([_facts(entry) for entry in entries], indent=2, ensure_ascii=False))
+        facts = [_facts(entry) for entry in entries] + [_own_facts(name) for name in own]
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table
@@ -58,15 +61,22 @@ def list_models(format: Format = "table") -> None:
             entry.name, entry.kind, f"{entry.frames} x {entry.size}", size, entry.licence or "?",
             _accuracy(entry).split()[0], here,
         )  # fmt: skip
+    for name in own:
+        table.add_row(name, "litert", "?", "?", "?", "unknown", "yes")
     Console(highlight=False).print(table)
 
 
 def info(name: Name, format: Format = "table") -> None:
     """Show all that is known of one model: source, licence, sizes, accuracy and who measured it, where it is."""
-    from zsar_cli.models.registry import ENTRIES, locate
+    from zsar_cli.models.registry import ALIASES, ENTRIES, locate
 
-    entry = ENTRIES.get(name)
-    facts = _facts(entry) if entry is not None else {"name": name, "folder": str(locate(name).path)}
+    entry = ENTRIES.get(ALIASES.get(name, name))
+    if entry is not None:
+        facts = _facts(entry)
+    elif name in _folder().names():
+        facts = _own_facts(name)
+    else:
+        facts = {"name": name, "folder": str(locate(name).path)}
     if _as_json(format):
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
@@ -109,13 +119,12 @@ def add(
     Example: zsar models add movinet-a0-stream movinet.tflite --seen-labels kinetics600.txt
     """
     from zsar_cli.labels import LabelSet
-    from zsar_cli.store.models import ModelFolder, models_folder
 
     if seen_labels is None:
         raise UsageError("give --seen-labels FILE: a .tflite file does not name its classes")
     messages = Messages(quiet)
     labels = LabelSet.read(seen_labels)
-    added = ModelFolder(models_folder()).add(name, file, labels, overwrite)
+    added = _folder().add(name, file, labels, overwrite)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
@@ -159,6 +168,16 @@ def _facts(entry: Entry) -> dict[str, Any]:
     return {**asdict(entry), "accuracy": _accuracy(entry), "here": place is not None, "folder": place}
 
 
+def _own_facts(name: str) -> dict[str, Any]:
+    return {"name": name, "kind": "litert", "here": True, "folder": _place(name)}
+
+
+def _folder() -> ModelFolder:
+    from zsar_cli.store.models import ModelFolder, models_folder
+
+    return ModelFolder(models_folder())
+
+
 def _accuracy(entry: Entry) -> str:
     if entry.measured_here:
         return "measured here"
@@ -166,10 +185,12 @@ def _accuracy(entry: Entry) -> str:
 
 
 def _place(name: str) -> str | None:
-    """Where a registered model is on this machine."""
+    """Where a registered or added model is on this machine; None also for one that is damaged."""
     from zsar_cli.models.registry import locate
 
     try:
+        if added := _folder().find(name):
+            return str(added.file.parent)
         return str(locate(name).path or "installed packages")
     except ModelError:
         return None
@@ -179,6 +200,8 @@ def _verified(name: str) -> list[Checked]:
     from zsar_cli.models.hub import Checked, verify_folder, verify_snapshot
     from zsar_cli.models.registry import locate
 
+    if added := _folder().find(name):
+        return [Checked(added.file.name, "sha256", added.sha256)]
     located = locate(name)
     if located.path is None:
         from zsar_cli.models.builtin import MINILM, WEIGHTS

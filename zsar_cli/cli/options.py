@@ -23,16 +23,18 @@ __all__ = [
     "Frames",
     "LabelNames",
     "Labels",
-    "ModelName",
+    "ModelNames",
     "NoCache",
     "OutputFile",
     "Overwrite",
     "Precision",
     "Prototypes",
     "Quiet",
+    "SeenLabels",
     "Stride",
     "Timeout",
     "Verbose",
+    "Weights",
     "Workers",
     "option",
 ]
@@ -75,7 +77,37 @@ Config = Annotated[
     ),
 ]
 
-ModelName = Annotated[str, option("--model", "Which model: builtin.", panel=MODEL, metavar="NAME")]
+ModelNames = Annotated[
+    list[str] | None,
+    option(
+        "--model",
+        "A name of 'zsar models list', a folder, a .tflite file or a hub id. Given several times, their scores are "
+        "blended (in ZSAR_MODEL: one a line).",
+        panel=MODEL,
+        metavar="NAME",
+        show_default="builtin",
+        callback=_one_a_line,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    option(
+        "--weights",
+        "How much each of several models counts, for example 1,2.",
+        panel=MODEL,
+        metavar="LIST",
+        show_default="all alike",
+    ),
+]
+SeenLabels = Annotated[
+    Path | None,
+    option(
+        "--seen-labels",
+        "Label file that names a classifier's outputs in their order, where its own files do not.",
+        panel=MODEL,
+        metavar="FILE",
+    ),
+]
 Device = Annotated[str, option("--device", "auto, cpu, cuda, cuda:N or mps.", panel=MODEL, metavar="NAME")]
 Precision = Annotated[str, option("--precision", "auto, fp32, bf16 or fp16.", panel=MODEL, metavar="NAME")]
 BatchSize = Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import open_classifier, read_labels
+from zsar_cli.cli.engine import open_one, read_labels
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.errors import PrototypeError, UsageError
@@ -36,7 +36,8 @@ def export_prototypes(
     labels: options.Labels = None,
     label: options.LabelNames = None,
     config: options.Config = None,
-    model: options.ModelName = "builtin",
+    model: options.ModelNames = None,
+    seen_labels: options.SeenLabels = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = None,
@@ -70,9 +71,9 @@ def export_prototypes(
     check_target(output, overwrite)
     label_set = read_labels(labels, label, messages) if labels or label else None
     pairs = _class_folders(dataset) if dataset is not None else None
-    classifier = open_classifier(
-        messages, model=model, device=device, precision=precision, prototypes=prototypes, bank=bank,
-        cache_dir=cache_dir, no_cache=no_cache,
+    classifier = open_one(
+        messages, model=model, seen_labels=seen_labels, device=device, precision=precision,
+        prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
         sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast},
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip
@@ -82,7 +83,9 @@ def export_prototypes(
     else:
         found = classifier.prepare(label_set).prototypes if label_set is not None else classifier.bank
         if found is None:
-            raise PrototypeError(f"the model '{model}' has no bank of seen classes; give a DATASET folder")
+            raise PrototypeError(
+                f"the model '{classifier.model.name}' has no bank of seen classes; give a DATASET folder"
+            )
         result = found
     result.write(output, overwrite)
     messages.info(f"{output}: {len(result)} classes ({result.kind}) of {result.model}")

@@ -42,10 +42,11 @@ def models_folder() -> Path:
 
 @dataclass(frozen=True)
 class AddedModel:
-    """A model of the folder: its file, and the names of its outputs in order."""
+    """A model of the folder: its file with its sha256, and the names of its outputs in order."""
 
     name: str
     file: Path
+    sha256: str
     labels: tuple[str, ...]
 
 
@@ -88,7 +89,7 @@ class ModelFolder:
             raise ModelError(
                 f"{folder / 'model.tflite'}: is damaged: its sha256 is not the one it was added with; {again}"
             )
-        return AddedModel(name, folder / "model.tflite", labels)
+        return AddedModel(name, folder / "model.tflite", found, labels)
 
     def add(self, name: str, file: Path, labels: LabelSet, overwrite: bool = False) -> AddedModel:
         """Copy a classifier under a name, after it was opened and, where the name is known, compared with its sha256.
@@ -117,19 +118,22 @@ class ModelFolder:
         try:
             part.mkdir(parents=True)
             shutil.copyfile(file, part / "model.tflite")
-            _write_about(part, labels.names)
+            digest = _write_about(part, labels.names)
             if target.exists():
                 shutil.rmtree(target)
             os.replace(part, target)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
             raise OutputError(f"{target}: cannot be written: {error.strerror}") from None
-        return AddedModel(name, target / "model.tflite", labels.names)
+        return AddedModel(name, target / "model.tflite", digest, labels.names)
 
 
-def _write_about(folder: Path, labels: Sequence[str]) -> None:
-    about = {"format": FORMAT, "sha256": sha256_of(folder / "model.tflite"), "labels": list(labels)}
+def _write_about(folder: Path, labels: Sequence[str]) -> str:
+    """Write model.json; returns the sha256 of the file beside it."""
+    digest = sha256_of(folder / "model.tflite")
+    about = {"format": FORMAT, "sha256": digest, "labels": list(labels)}
     (folder / "model.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return digest
 
 
 def _check_name(name: str) -> None:

@@ -1,0 +1,64 @@
+"""Explanations: the kind of each label, its mixture, and what cannot be told apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zsar_cli.explanation import NEAR, UNRELATED, explain
+from zsar_cli.prototypes import PrototypeBank, compose
+
+SEEN = ("pull ups", "sailing", "texting")
+BANK = PrototypeBank(SEEN, torch.eye(4)[:3], torch.eye(3), "model", "text")
+
+
+def at(cosine: float, index: int = 0) -> torch.Tensor:
+    """A unit vector with this cosine to one seen class and none to the others."""
+    row = torch.zeros(4)
+    row[index], row[3] = cosine, (1 - cosine**2) ** 0.5
+    return row
+
+
+@pytest.mark.parametrize(
+    ("label", "cosine", "kind"),
+    [
+        ("Pull_Ups", 0.3, "seen"),  # reads the same, whatever else its texts say
+        ("chin-ups", 1.0, "seen"),  # means the same to the encoder
+        ("doing pull-ups", NEAR + 0.01, "near"),
+        ("push-ups", NEAR - 0.01, "composed"),
+        ("dips", UNRELATED + 0.01, "composed"),
+        ("reading", UNRELATED - 0.01, "unrelated"),
+    ],
+)
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_the_kind_follows_the_nearest_seen_class(label: str, cosine: float, kind: str, top_k: int) -> None:
+    composed, weights = compose(BANK, [label], at(cosine)[None], top_k=top_k, temperature=0.5)
+    (found,) = explain(BANK, composed, weights).labels
+    assert found.kind == kind
+
+
+def test_counts_and_dictionary_agree_with_the_labels() -> None:
+    semantic = torch.stack([at(1.0), at(0.9, 1), at(0.9, 2), at(0.6), at(0.1)])
+    composed, weights = compose(BANK, ["pull ups", "a", "b", "c", "d"], semantic, top_k=2, temperature=0.1)
+    told = explain(BANK, composed, weights).to_dict()
+    assert [label["kind"] for label in told["labels"]] == ["seen", "near", "near", "composed", "unrelated"]
+    assert told["counts"] == {"seen": 1, "near": 2, "composed": 1, "unrelated": 1}
+    assert told["unrelated"] == ["d"]
+
+
+def test_components_are_weights_and_cosines_heaviest_first() -> None:
+    semantic = torch.tensor([[0.6, 0.7, 0.1, 0.0]])
+    composed, weights = compose(BANK, ["rowing"], semantic, top_k=2, temperature=0.1)
+    (label,) = explain(BANK, composed, weights, top=3).labels
+    unit = semantic[0] / semantic.norm()
+    share = torch.softmax(unit[[1, 0]] / 0.1, dim=0)
+    assert [part.seen for part in label.components] == ["sailing", "pull ups"]
+    assert [part.weight for part in label.components] == pytest.approx(share.tolist(), abs=1e-4)
+    assert [part.cosine for part in label.components] == pytest.approx([0.7, 0.6], abs=1e-4)
+
+
+def test_labels_with_one_mixture_are_alike() -> None:
+    semantic = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0, 1], [1.0, 0, 0, 1.1], [0, 1.0, 0, 0]]), dim=1)
+    composed, weights = compose(BANK, ["first", "second", "third"], semantic, top_k=1, temperature=0.1)
+    (pair,) = explain(BANK, composed, weights).alike
+    assert (pair.first, pair.second, pair.cosine) == ("first", "second", 1.0)
