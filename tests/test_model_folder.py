@@ -123,7 +123,10 @@ def test_a_known_name_stands_for_one_file_and_one_order_of_classes(
 
 def test_without_a_copy_the_message_says_what_to_run() -> None:
     for name in ("movinet", "movinet-a0-stream"):
-        with pytest.raises(ModelError, match=r"run: zsar models add movinet-a0-stream FILE.tflite --seen-labels FILE"):
+        with pytest.raises(
+            ModelError,
+            match=r"run: zsar models pull movinet-a0-stream, or .*: zsar models add movinet-a0-stream FILE.tflite",
+        ):
             locate(name)
 
 

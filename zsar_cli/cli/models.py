@@ -35,6 +35,9 @@ Name = Annotated[
 Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
 Force = Annotated[bool, option("--force", "Download again what is there already.")]
 Offline = Annotated[bool, option("--offline", "Refuse to download anything.")]
+Url = Annotated[
+    str | None, option("--url", "Mirror of a .tflite file.", show_default="the publisher's", metavar="ADDRESS")
+]
 Target = Annotated[Path, typer.Option("--output", "-o", help="The new folder.", metavar="FOLDER")]
 
 
@@ -89,22 +92,61 @@ def pull(
     name: Name,
     force: Force = False,
     offline: Offline = False,
+    url: Url = None,
+    seen_labels: options.SeenLabels = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Download a model's weights into the Hugging Face cache (HF_HOME) and check them.
 
     Only safetensors weights are downloaded, and no code. A connection that breaks is taken up again where it broke.
+    A .tflite model is fetched from its publisher, compared with its sha256, and added to your models.
     """
     from zsar_cli.models.hub import pull as download
-    from zsar_cli.models.registry import hub_source
+    from zsar_cli.models.registry import ALIASES, ENTRIES, hub_source
 
     messages = Messages(quiet)
+    entry = ENTRIES.get(ALIASES.get(name, name))
+    if entry is not None and entry.url is not None:
+        _pull_file(entry, url or entry.url, seen_labels, force, offline, messages)
+        return
+    if url is not None or seen_labels is not None:
+        raise UsageError("--url and --seen-labels are for .tflite models such as movinet-a0-stream")
     repo, revision = hub_source(name)
     if offline:
         raise UsageError(f"--offline: nothing is downloaded, so '{name}' cannot be pulled")
     messages.info(f"pulling {repo} ({revision or 'main'})")
     folder = download(repo, revision, force=force, progress=sys.stderr.isatty() and not quiet)
     messages.info(f"{folder}: whole; use it with --model {name}")
+
+
+def _pull_file(
+    entry: Entry, url: str, seen_labels: Path | None, force: bool, offline: bool, messages: Messages
+) -> None:
+    """Fetch a .tflite file, and the names of its classes unless they are given, and add both."""
+    import tempfile
+
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    from zsar_cli.labels import LabelSet
+    from zsar_cli.models.fetch import fetch
+
+    if offline or HF_HUB_OFFLINE:
+        rule = "--offline" if offline else "HF_HUB_OFFLINE is set"
+        raise UsageError(f"{rule}: nothing is downloaded, so '{entry.name}' cannot be pulled")
+    if not force and (there := _folder().find(entry.name)):
+        messages.info(f"{there.file}: whole; use it with --model {entry.name}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.tflite"
+        messages.info(f"pulling {url}")
+        fetch(url, file)
+        if seen_labels is None:
+            assert entry.classes_url is not None
+            seen_labels = Path(folder) / "classes.txt"
+            messages.info(f"pulling {entry.classes_url}")
+            fetch(entry.classes_url, seen_labels)
+        added = _folder().add(entry.name, file, LabelSet.read(seen_labels), overwrite=force)
+    messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
 def add(

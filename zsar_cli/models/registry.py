@@ -65,7 +65,9 @@ class Entry:
         licence: of the weights.
         revision: the hub commit to take; None takes the branch 'main' as it is.
         megabytes: size of the weights (10^6 bytes); of hub models as float32, counted from their architecture.
-        sha256: of the weights, where they are one file that the user brings.
+        sha256: of the weights, where they are one file and no repository of the hub.
+        url: where the publisher has that file.
+        classes_url: where the publisher has the names of its classes.
         classes: sha256 of the readable names of that file's classes in order, lower case, one a line.
         reported: figures by the model's authors or by others.
         measured_here: whether this project measured the model's accuracy.
@@ -81,6 +83,8 @@ class Entry:
     megabytes: float | None = None
     sha256: str | None = None
     classes: str | None = None
+    url: str | None = None
+    classes_url: str | None = None
     reported: tuple[Reported, ...] = ()
     measured_here: bool = False
 
@@ -99,6 +103,10 @@ _ALL = (
           licence="Apache-2.0", megabytes=3.3, measured_here=True,
           sha256="6125b36e2485eeb5cc1fd6206cf5e5d70235593fbc84610d1dce97fe3aa9c2ac",
           classes="554c8abbbb96af4cefe1378fef72c759ebcfd2b323008d3325f686ac4b2e360d",
+          url="https://tfhub.dev/tensorflow/lite-model/movinet/a0/stream/kinetics-600/classification/tflite/int8/1"
+              "?lite-format=tflite",
+          classes_url="https://raw.githubusercontent.com/tensorflow/models/master/official/projects/movinet/files/"
+                      "kinetics_600_labels.txt",
           reported=(Reported("Kinetics-600, its own 600 classes, top-1 (in float32)", 72.05,
                              "github.com/tensorflow/models, official/projects/movinet/README.md"),)),
     Entry("clip-vit-b32", "dual", "openai/clip-vit-base-patch32", 8, 224, licence="MIT", megabytes=605.1),
@@ -164,7 +172,8 @@ def locate(name: str) -> Located:
         return Located(name, "litert", Path(name))
     if entry is not None and entry.kind == "litert":
         raise ModelError(
-            f"--model {name}: not on this machine; run: zsar models add {name} FILE{TFLITE} --seen-labels FILE"
+            f"--model {name}: not on this machine; run: zsar models pull {name}, or with a file you have: "
+            f"zsar models add {name} FILE{TFLITE} --seen-labels FILE"
         )
     if entry is not None or HUB_ID.fullmatch(name):
         from zsar_cli.models.hub import find_snapshot
