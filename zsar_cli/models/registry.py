@@ -240,6 +240,8 @@ def _open_folder(
     located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
 ) -> VideoModel:
     assert located.path is not None
+    if (located.path / "model.yaml").is_file():
+        return _open_bundle(located, device, dtype, seen_labels)
     from zsar_cli.models.checkpoint import CLASSIFIERS, read_config
 
     architectures = read_config(located.path).get("architectures") or [""]
@@ -252,6 +254,17 @@ def _open_folder(
     from zsar_cli.models.dual import open_dual
 
     return open_dual(located.name, located.path, device, dtype)
+
+
+def _open_bundle(
+    located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
+) -> VideoModel:
+    assert located.path is not None
+    from zsar_cli.models.rest_video import open_rest
+
+    if seen_labels is not None:
+        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' knows its own")
+    return open_rest(located.name, located.path, device, dtype)
 
 
 def _open_litert(

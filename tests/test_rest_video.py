@@ -1,0 +1,175 @@
+"""Bundles of the cross-modal Transformer as models: exact against their parts, and at work in every command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import rest_bundles
+import torch
+import yaml
+from cli_runner import Finished, label_options
+from rest_bundles import CPU, SEEN
+from torch.nn.functional import normalize
+from videos import write_video
+
+from zsar_cli.classifier import ZeroShotClassifier
+from zsar_cli.errors import ModelError, UsageError
+from zsar_cli.labels import LabelSet
+from zsar_cli.loading import load
+from zsar_cli.models.registry import load_model
+from zsar_cli.models.rest_video import RestVideoModel, minilm_tokens, open_rest
+from zsar_cli.scoring import TransferSettings
+from zsar_cli.training.inference import SeenBank, embed_texts, text_scores, transfer_scores
+
+Run = Callable[..., Finished]
+UNSEEN = ("hammering a nail", "playing cards", "riding a horse")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rest") / "model"
+    rest_bundles.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", frames=9).path
+
+
+def opened(folder: Path) -> RestVideoModel:
+    model = load_model(str(folder), CPU, torch.float32)
+    assert isinstance(model, RestVideoModel)
+    return model
+
+
+def some_clips(count: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(0, 256, (count, 3, 64, 64, 3), dtype=torch.uint8, generator=generator)
+
+
+def test_it_encodes_as_its_parts_do(bundle: Path) -> None:
+    model, (own, backbone, prototypes) = opened(bundle), rest_bundles.parts()
+    with torch.inference_mode():
+        views = [normalize(own.encode_video(backbone(view)), dim=1) for view in (some_clips(), some_clips().flip(3))]
+        read = minilm_tokens().tokens([[name] for name in UNSEEN])
+        t = normalize(own.encode_text(read.tokens, read.keep), dim=1)
+    torch.testing.assert_close(model.encode_video(some_clips()), (views[0] + views[1]) / 2)
+    assert not torch.allclose(views[0], views[1])
+    torch.testing.assert_close(model.text.encode(UNSEEN), t)
+    torch.testing.assert_close(model.encode_labels(LabelSet.from_names(UNSEEN).labels), t)
+    seen = model.bank()
+    assert seen.labels == SEEN
+    assert seen.model == seen.text_encoder == model.fingerprint == model.text.fingerprint
+    torch.testing.assert_close(seen.visual, normalize(prototypes, dim=1))
+    torch.testing.assert_close(seen.semantic, model.text.encode(SEEN))
+
+
+def test_the_engine_scores_as_training_does(bundle: Path, clip: Path) -> None:
+    """The classifier against `training.inference`, in both ways of scoring."""
+    model = opened(bundle)
+    own, _, prototypes = rest_bundles.parts()
+    read = minilm_tokens().tokens([[name] for name in UNSEEN])
+    t = embed_texts(own, read.tokens, read.keep)
+    seen = minilm_tokens().tokens([[name] for name in SEEN])
+    bank = SeenBank(embed_texts(own, seen.tokens, seen.keep), normalize(prototypes, dim=1))
+    for way in ("transfer", "text"):
+        weights = {f"{name}_weight": float(name == way) for name in ("transfer", "conse", "text")}
+        settings = TransferSettings(top_k=3, temperature=0.1, transfer_scale=1.0, text_scale=1.0, **weights)
+        classifier = ZeroShotClassifier(model, model.bank(), settings)
+        (video,) = classifier.embed([str(clip)])
+        found = classifier.similarity(video, classifier.prepare(LabelSet.from_names(UNSEEN)))  # type: ignore[arg-type]
+        expected = (
+            transfer_scores(video.clips, t, read.owner, bank, top_k=3, temperature=0.1)  # type: ignore[union-attr]
+            if way == "transfer"
+            else text_scores(video.clips, t, read.owner)  # type: ignore[union-attr]
+        )
+        torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_seen_label_gets_its_own_prototype_and_order_does_not_count(bundle: Path) -> None:
+    classifier = load(str(bundle))
+    ready = classifier.prepare(LabelSet.from_names([UNSEEN[0], SEEN[2]]))
+    assert ready.prototypes is not None and classifier.bank is not None
+    torch.testing.assert_close(ready.prototypes.visual[1], classifier.bank.visual[2])
+    other = classifier.prepare(LabelSet.from_names([SEEN[2], UNSEEN[0]]))
+    assert other.prototypes is not None
+    torch.testing.assert_close(other.prototypes.visual, ready.prototypes.visual.flip(0))
+
+
+def shares(finished: Finished) -> dict[str, float]:
+    (record,) = json.loads(finished.stdout)["results"] if finished.stdout.startswith("{\n") else finished.records
+    return {item["label"]: item["score"] for item in record["predictions"]}
+
+
+def test_export_then_classify_gives_identical_scores(bundle: Path, clip: Path, tmp_path: Path, zsar_here: Run) -> None:
+    names = label_options(UNSEEN)
+    run = ("classify", clip, *names, "--model", bundle, "--format", "jsonl", "--no-cache")
+    direct = shares(zsar_here(*run, code=0))
+    bank = tmp_path / "bank.safetensors"
+    zsar_here("export-prototypes", "--model", bundle, "-o", bank, "--no-cache", code=0)
+    assert shares(zsar_here(*run, "--prototypes", bank, "--bank", "replace", code=0)) == direct
+    assert len(set(direct.values())) == len(UNSEEN)
+    rest_bundles.write(tmp_path / "other", seed=1)
+    message = zsar_here("classify", clip, *names, "--model", tmp_path / "other", "--prototypes", bank, code=1).stderr
+    assert "was made by the model rest-" in message
+
+
+def test_explain_and_evaluate_work_at_once(bundle: Path, clip: Path, tmp_path: Path, zsar_here: Run) -> None:
+    out = zsar_here("explain", *label_options(UNSEEN), "--model", bundle, "--no-cache", code=0).stdout
+    assert all(name in out for name in UNSEEN) and any(name in out for name in SEEN)
+    for name in UNSEEN:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "clip.mp4").write_bytes(clip.read_bytes())
+    for transfer in ("none", "conse", "relatedness"):
+        command = ("evaluate", tmp_path / "data", "--model", bundle, "--transfer", transfer, "--no-cache")
+        assert "top-1" in zsar_here(*command, code=0).stdout
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_weights_that_no_package_brings_travel_in_the_bundle(tmp_path: Path, changed: bool) -> None:
+    config = {} if changed else {"name": "resnet18", "weights": "random"}
+    rest_bundles.write(tmp_path / "model", changed=changed, **config)
+    own, backbone, _ = rest_bundles.parts(**config)
+    with torch.inference_mode():
+        v = normalize(own.encode_video(backbone(some_clips())), dim=1)
+        mirrored = normalize(own.encode_video(backbone(some_clips().flip(3))), dim=1)
+    torch.testing.assert_close(opened(tmp_path / "model").encode_video(some_clips()), (v + mirrored) / 2)
+
+
+def test_a_bundle_says_where_its_backbone_comes_from(bundle: Path) -> None:
+    manifest = yaml.safe_load((bundle / "model.yaml").read_text())
+    assert manifest["settings"]["backbone"]["in_bundle"] is False
+    assert manifest["settings"]["backbone"]["fingerprint"] == "efficientnet-lite0-579344248a93"
+    assert (bundle / "weights.safetensors").stat().st_size < 1e6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["shape"].update(width=32), "its settings do not fit its weights"),
+        (lambda s: s["shape"].pop("features"), "its settings do not fit its weights"),
+        (lambda s: s["clip"].pop("mirror"), "its settings do not fit its weights: 'mirror'"),
+        (lambda s: s["backbone"].update(name="vgg"), "name is 'vgg'"),
+        (lambda s: s["backbone"].update(fingerprint="lite-0"), "was trained on lite-0, but this is efficientnet-lite0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, dict[str, object]]], object], message: str
+) -> None:
+    rest_bundles.write(tmp_path / "model")
+    file = tmp_path / "model" / "model.yaml"
+    manifest = yaml.safe_load(file.read_text())
+    change(manifest["settings"])
+    file.write_text(yaml.safe_dump(manifest))
+    with pytest.raises(ModelError, match=message) as caught:
+        open_rest("model", tmp_path / "model", CPU, torch.float32)
+    assert str(tmp_path / "model") in str(caught.value)
+
+
+def test_seen_labels_are_for_classifiers(bundle: Path) -> None:
+    with pytest.raises(UsageError, match="knows its own"):
+        load_model(str(bundle), CPU, torch.float32, ["a", "b"])

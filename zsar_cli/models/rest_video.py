@@ -1,0 +1,237 @@
+"""A trained cross-modal Transformer with its backbone, read from a bundle: the paper's model as one of `VideoModel`.
+
+Relatedness is computed among the model's own label embeddings t, not among the sentence encoder's: `text` runs the
+sentence encoder's tokens through the text pass. So prototypes of this model have D semantic and D visual dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zsar_cli.errors import ModelError, ZsarError
+from zsar_cli.labels import Label
+from zsar_cli.models.backbones import PACKAGED, Backbone, BackboneConfig, network_of, open_backbone
+from zsar_cli.models.builtin import MINILM, minilm
+from zsar_cli.models.bundle import read_bundle, write_bundle
+from zsar_cli.models.rest import RestConfig, RestModel
+from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.scoring import TransferSettings
+from zsar_cli.semantics.text import TextEncoder, encode_labels
+from zsar_cli.semantics.tokens import TokenEncoder
+from zsar_cli.video.types import Geometry, Sampling
+
+__all__ = [
+    "KIND",
+    "ClipSettings",
+    "RestText",
+    "RestVideoModel",
+    "minilm_tokens",
+    "open_rest",
+    "seen_classes",
+    "write_rest",
+]
+
+KIND = "rest"
+CHUNK = 64  # texts in one pass
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """The frames the model reads, and how often it looks at them.
+
+    Args:
+        sampling, geometry: of the frames.
+        mirror: also look at the mirror image; the embedding is the mean of both.
+    """
+
+    sampling: Sampling
+    geometry: Geometry
+    mirror: bool = True
+
+
+class RestText:
+    """Implements `semantics.text.TextEncoder` by the model's text pass: unit rows t [R, D].
+
+    Args:
+        model: on any device.
+        tokens: the sentence encoder it was trained with.
+        fingerprint: of the bundle that holds the model.
+    """
+
+    def __init__(self, model: RestModel, tokens: TokenEncoder, fingerprint: str) -> None:
+        self._model, self._tokens, self.fingerprint = model, tokens, fingerprint
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """[len(texts), D], float32, unit rows, on the CPU."""
+        device = self._model.modality.device
+        read = self._tokens.tokens([[text] for text in texts])
+        parts = zip(torch.split(read.tokens, CHUNK), torch.split(read.keep, CHUNK), strict=True)
+        rows = [self._model.encode_text(tokens.to(device), keep.to(device)) for tokens, keep in parts]
+        return F.normalize(torch.cat(rows).float(), dim=1).cpu().clone()
+
+
+class RestVideoModel:
+    """See the module. Implements `models.base.VideoModel`.
+
+    Args:
+        name: what the user typed.
+        fingerprint: of the bundle.
+        backbone: frozen, on the device of `model`.
+        model: in evaluation mode.
+        seen: the bank of the bundle.
+        tokens: the sentence encoder.
+        clip, transfer: as the bundle says.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        backbone: Backbone,
+        model: RestModel,
+        seen: PrototypeBank,
+        tokens: TokenEncoder,
+        clip: ClipSettings,
+        transfer: TransferSettings,
+    ) -> None:
+        self.name, self.fingerprint = name, fingerprint
+        self.sampling, self.geometry, self.transfer = clip.sampling, clip.geometry, transfer
+        self.device = model.modality.device
+        self.precision = str(next(backbone.parameters()).dtype).removeprefix("torch.")
+        self.text: TextEncoder = RestText(model, tokens, fingerprint)
+        self._backbone, self._model, self._seen, self._mirror = backbone, model, seen, clip.mirror
+
+    def bank(self) -> PrototypeBank:
+        """The classes it was trained on: their label embeddings and their learned prototypes."""
+        return self._seen
+
+    @torch.inference_mode()
+    def encode_video(self, clips: Tensor) -> Tensor:
+        """uint8 [B, T, S, S, 3] -> float32 [B, D], unit rows (the mean of two where mirror images are read too)."""
+        frames = clips.to(self.device)
+        views = [frames, frames.flip(3)] if self._mirror else [frames]
+        rows = [F.normalize(self._model.encode_video(self._backbone(view)), dim=1) for view in views]
+        return torch.stack(rows).mean(dim=0).float().cpu().clone()
+
+    def encode_labels(self, labels: Sequence[Label]) -> Tensor:
+        """t of the labels, [U, D]: videos and labels share one space."""
+        return encode_labels(self.text, labels)
+
+
+def minilm_tokens() -> TokenEncoder:
+    """The packaged MiniLM, verified, as an encoder of tokens."""
+    return TokenEncoder(MINILM.verified().parent, minilm().fingerprint)
+
+
+def seen_classes(model: RestModel, prototypes: Tensor, labels: Sequence[Label], tokens: TokenEncoder) -> PrototypeBank:
+    """The bank of a trained model: t of every class and its learned prototype, not yet of any bundle.
+
+    Args:
+        model: in evaluation mode.
+        prototypes: [S, D], learned.
+        labels: of the S classes.
+        tokens: the sentence encoder.
+    """
+    semantic = encode_labels(RestText(model, tokens, ""), labels)
+    visual = F.normalize(prototypes.detach().float().cpu(), dim=1)
+    return PrototypeBank(tuple(label.name for label in labels), semantic, visual, "", tokens.fingerprint)
+
+
+def write_rest(
+    folder: Path,
+    *,
+    name: str,
+    model: RestModel,
+    backbone: Backbone,
+    seen: PrototypeBank,
+    clip: ClipSettings,
+    transfer: TransferSettings,
+    provenance: Mapping[str, Any],
+    changed: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Write a bundle that `open_rest` opens; returns its fingerprint.
+
+    Args:
+        folder, name, provenance, overwrite: see `bundle.write_bundle`.
+        model, backbone, seen, clip, transfer: see `RestVideoModel` and `seen_classes`.
+        changed: the backbone was fine-tuned. Its weights then travel in the bundle, as do all that come from
+            elsewhere than a Python package.
+
+    Raises:
+        OutputError: see `write_bundle`.
+    """
+    refer = backbone.config.weights == PACKAGED and not changed
+    weights = {f"rest.{key}": value for key, value in model.state_dict().items()}
+    if not refer:
+        weights |= {f"backbone.{key}": value for key, value in backbone.network.state_dict().items()}
+    settings = {
+        "shape": asdict(model.config),
+        "backbone": {**asdict(backbone.config), "fingerprint": backbone.fingerprint, "in_bundle": not refer},
+        "clip": asdict(clip),
+        "transfer": asdict(transfer),
+    }
+    return write_bundle(
+        folder, kind=KIND, name=name, weights=weights, bank=seen, settings=settings, provenance=provenance,
+        overwrite=overwrite,
+    )  # fmt: skip
+
+
+def open_rest(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> RestVideoModel:
+    """The model of a bundle.
+
+    Args:
+        name: what the user typed.
+        folder: of the bundle.
+        device: where both parts run.
+        dtype: of the backbone; the Transformer always computes in float32.
+
+    Raises:
+        ModelError: see `bundle.read_bundle`; or the bundle's settings do not fit its weights.
+    """
+    tokens = minilm_tokens()
+    bundle = read_bundle(folder, KIND, tokens.fingerprint)
+    try:
+        settings = bundle.settings
+        clip = ClipSettings(
+            Sampling(**settings["clip"]["sampling"]),
+            Geometry(**settings["clip"]["geometry"]),
+            settings["clip"]["mirror"],
+        )
+        transfer = TransferSettings(**settings["transfer"])
+        model = RestModel(RestConfig(**settings["shape"])).eval().requires_grad_(False)
+        model.load_state_dict(_under("rest.", bundle.weights))
+        backbone = _backbone(folder, settings["backbone"], _under("backbone.", bundle.weights), device, dtype)
+    except ModelError:
+        raise
+    except (KeyError, TypeError, RuntimeError, ZsarError) as error:
+        raise ModelError(f"{folder}: its settings do not fit its weights: {' '.join(str(error).split())}") from None
+    seen = replace(bundle.bank, text_encoder=bundle.fingerprint)
+    return RestVideoModel(name, bundle.fingerprint, backbone, model.to(device), seen, tokens, clip, transfer)
+
+
+def _backbone(
+    folder: Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> Backbone:
+    """The bundle's own backbone, or the packaged one that it names."""
+    config = BackboneConfig(**{key: settings[key] for key in ("name", "weights", "seed", "size", "cells")})
+    if not settings["in_bundle"]:
+        backbone = open_backbone(config, device, dtype)
+        if backbone.fingerprint != settings["fingerprint"]:
+            raise ModelError(f"{folder} was trained on {settings['fingerprint']}, but this is {backbone.fingerprint}")
+        return backbone
+    network = network_of(config)
+    network.load_state_dict(dict(weights))
+    return Backbone(config, network, settings["fingerprint"]).to(device=device, dtype=dtype)
+
+
+def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
