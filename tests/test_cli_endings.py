@@ -92,7 +92,7 @@ USAGE: list[tuple[list[str], str]] = [
     (["classify", "a.mp4", "--label", "x", "--model", "x"], "error: --model x: "),
     (
         ["classify", "good0.mp4", "--label", "swimming", "--decoder", "x"],
-        "error: decoder 'x' is unknown: choose one of pyav",
+        "error: --decoder x: unknown; allowed: pyav",
     ),
     (["classify", "a.mp4", "--label", "swimming", "--timeout", "0"], "error: a time limit of 0 s is not possible"),
     (

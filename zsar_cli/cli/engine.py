@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +70,17 @@ def open_classifier(
     Raises:
         ZsarError: as `loading.load`.
     """
-    names = model or [BUILTIN]
-    messages.detail(f"loading {', '.join(names)}")
-    from dataclasses import replace
+    from zsar_cli.video.reader import DECODERS
+    from zsar_cli.video.sampling import check_sampling
+    from zsar_cli.video.types import Sampling
 
+    names = model or [BUILTIN]
+    wanted = {name: value for name, value in (sampling or {}).items() if value is not None}
+    # What no model could work with is refused before one is loaded.
+    check_sampling(replace(Sampling(), **wanted))
+    if embedding.get("decoder", DECODERS[0]) not in DECODERS:
+        raise UsageError(f"--decoder {embedding['decoder']}: unknown; allowed: {', '.join(DECODERS)}")
+    messages.detail(f"loading {', '.join(names)}")
     from zsar_cli.loading import load
     from zsar_cli.pipeline import EmbedSettings
 
@@ -86,7 +94,6 @@ def open_classifier(
         bank=bank,
         cache_dir=None if no_cache else cache_folder(cache_dir),
     )
-    wanted = {name: value for name, value in (sampling or {}).items() if value is not None}
     for member in classifier.members:
         one = member.model
         member.embedding = EmbedSettings(sampling=replace(one.sampling, **wanted), **embedding)
