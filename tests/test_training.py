@@ -112,7 +112,7 @@ def test_training_learns_the_order_of_frames_which_the_start_cannot_see() -> Non
         grids[clip, 0, place, :, :, pattern] += 3
     train, test = (ClipFeatures(grids[part::2], targets[part::2]) for part in (0, 1))
     alone = {"alignment": 0.0, "matching": 0.0, "consistency": 0.0, "episodic": 0.0, "mixup": 0.0}
-    config = replace(CONFIG, batch=32, learning_rate=3e-3, ema=0.0, **alone)
+    config = replace(CONFIG, batch=32, learning_rate=3e-3, prior_rate=0.1, ema=0.0, **alone)
 
     def accuracy(steps: int) -> float:
         result = train_on_features(train, make_texts(False), SHAPE, replace(config, steps=steps))

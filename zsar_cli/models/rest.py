@@ -53,7 +53,7 @@ class RestConfig:
         heads: of its attention.
         expansion: hidden width of its feed-forward layers, in units of W.
         dropout: share of activations dropped while training, 0..1.
-        gate: initial g_v and g_t: how much the Transformer adds to the linear priors.
+        gate, text_gate: initial g_v and g_t: how much the Transformer adds to the linear priors.
         checkpointing: compute activations again in the backward pass: less memory, about a third more time.
     """
 
@@ -66,6 +66,7 @@ class RestConfig:
     expansion: int = 2
     dropout: float = 0.1
     gate: float = 0.1
+    text_gate: float = 0.1
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -128,7 +129,7 @@ class RestModel(nn.Module):
         self.video_prior = nn.Linear(2 * config.features, config.space, bias=False)
         self.text_prior = nn.Linear(config.text_features, config.space, bias=False)
         self.video_gate = nn.Parameter(torch.tensor(config.gate))
-        self.text_gate = nn.Parameter(torch.tensor(config.gate))
+        self.text_gate = nn.Parameter(torch.tensor(config.text_gate))
         for prior in (self.video_prior, self.text_prior):
             nn.init.orthogonal_(prior.weight)
 

@@ -11,7 +11,7 @@ __all__ = ["TrainConfig"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Objectives, schedule and augmentation. The defaults are those of the figures in the README.
+    """Objectives, schedule and augmentation. The defaults suit a few hundred clips: short, and near the start.
 
     Args:
         discrimination, alignment, matching, consistency, episodic: weights of the objectives of
@@ -37,11 +37,11 @@ class TrainConfig:
     matching: float = 0.5
     consistency: float = 0.5
     episodic: float = 1.0
-    steps: int = 200
+    steps: int = 60
     batch: int = 64
     accumulation: int = 1
-    learning_rate: float = 1e-3
-    prior_rate: float = 0.1
+    learning_rate: float = 3e-4
+    prior_rate: float = 0.01
     weight_decay: float = 0.05
     warm_up: float = 0.1
     clip: float = 1.0
@@ -51,7 +51,7 @@ class TrainConfig:
     reverse: float = 0.0
     temperature: float = 0.1
     held_out: float = 0.3
-    match_pairs: int = 16
+    match_pairs: int = 8
     validation: float = 0.0
     evaluate_every: int = 20
     seed: int = 0

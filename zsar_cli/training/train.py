@@ -30,7 +30,17 @@ from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
 from zsar_cli.training.state import TrainState, start_state
 
-__all__ = ["ClipFeatures", "TrainResult", "initial_state", "objectives", "train_on_features", "train_step"]
+__all__ = [
+    "ClipFeatures",
+    "TrainResult",
+    "initial_state",
+    "objectives",
+    "only_classes",
+    "only_clips",
+    "split_classes",
+    "train_on_features",
+    "train_step",
+]
 
 Record = Mapping[str, float]
 
@@ -246,25 +256,44 @@ def _split_classes(features: ClipFeatures, texts: TextTokens, config: TrainConfi
     """All classes and None, or the classes that train and those that validate, each renumbered from 0."""
     if not config.validation:
         return (features, texts), None
-    classes = int(features.targets.max()) + 1
-    held = max(2, round(config.validation * classes))
+    kept, held = split_classes(int(features.targets.max()) + 1, config)
+    return only_classes(features, texts, kept), only_classes(features, texts, held)
+
+
+def split_classes(classes: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Which of the classes 0..classes-1 train and which validate, both sorted; the seed decides.
+
+    Raises:
+        UsageError: too few would be left to train on.
+    """
+    held = max(2, round(config.validation * classes)) if config.validation else 0
     if classes - held < 3:
         raise UsageError(f"train: holding {held} of {classes} classes out leaves too few; lower validation")
     order = torch.randperm(classes, generator=torch.Generator().manual_seed(config.seed))
-    return _only(features, texts, order[held:].sort()[0]), _only(features, texts, order[:held].sort()[0])
+    return order[held:].sort()[0], order[:held].sort()[0]
 
 
-def _only(features: ClipFeatures, texts: TextTokens, classes: Tensor) -> Classes:
-    """The clips and texts of some classes, which get the numbers 0, 1, ... in the given order."""
+def only_classes(features: ClipFeatures, texts: TextTokens, classes: Tensor) -> Classes:
+    """The clips and texts of some classes, which get the numbers 0, 1, ... in the order given."""
     number = torch.full((int(features.targets.max()) + 1,), -1)
     number[classes] = torch.arange(len(classes))
-    clips = (number[features.targets] >= 0).nonzero()[:, 0]
+    chosen = texts.select(number[texts.owner] >= 0)
+    renumbered = TextTokens(chosen.tokens, chosen.keep, number[chosen.owner], chosen.clip)
+    return only_clips(
+        ClipFeatures(features.grids, number[features.targets]),
+        renumbered,
+        (number[features.targets] >= 0).nonzero()[:, 0],
+    )
+
+
+def only_clips(features: ClipFeatures, texts: TextTokens, clips: Tensor) -> Classes:
+    """Some of the clips, int64 [N'], with the texts of all classes and the captions of these clips."""
     place = torch.full((len(features),), -1)
     place[clips] = torch.arange(len(clips))
-    rows = texts.select(number[texts.owner] >= 0)
-    caption = torch.where(rows.clip >= 0, place[rows.clip.clamp(min=0)], -1)
-    kept = TextTokens(rows.tokens, rows.keep, number[rows.owner], caption)
-    return ClipFeatures(features.grids[clips], number[features.targets[clips]]), kept
+    caption = torch.where(texts.clip >= 0, place[texts.clip.clamp(min=0)], -1)
+    kept = (texts.clip < 0) | (caption >= 0)
+    rows = TextTokens(texts.tokens[kept], texts.keep[kept], texts.owner[kept], caption[kept])
+    return ClipFeatures(features.grids[clips], features.targets[clips]), rows
 
 
 def _validate(state: TrainState, kept: Classes, held: Classes, config: TrainConfig) -> float:
