@@ -1,0 +1,110 @@
+"""`zsar evaluate`: the same answers as `zsar classify`, counted independently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import videos
+from cli_runner import LABELS, Finished, Runner, label_options
+
+CLASSES = LABELS[:4]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of four classes of two videos each, named by folders that need natural names."""
+    root = tmp_path_factory.mktemp("evaluate")
+    for number in range(len(CLASSES)):
+        folder = root / "data" / f"class_{number}"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            videos.write_video(folder / f"{i}.mp4", frames=4, first=number * 700 + i * 31)
+    rows = "\n".join(f"class_{number},{name}" for number, name in enumerate(CLASSES))
+    (root / "names.csv").write_text(f"folder,label\n{rows}\n")
+    return root
+
+
+def run(zsar: Runner, home: Path, *options: object, code: int = 0) -> Finished:
+    return zsar("evaluate", home / "data", "--labels", home / "names.csv", *options, code=code)
+
+
+def test_agrees_with_classify_counted_by_hand(zsar: Runner, home: Path, tmp_path: Path) -> None:
+    found = run(zsar, home, "-o", tmp_path / "e.json", "--plots", tmp_path / "plots")
+    report = json.loads((tmp_path / "e.json").read_text())
+    records = zsar("classify", home / "data", *label_options(CLASSES), "--format", "jsonl", "-k", 4).records
+    right = {name: [] for name in CLASSES}
+    for record in records:
+        truth = CLASSES[int(Path(record["path"]).parent.name[-1])]
+        right[truth].append(record["predictions"][0]["label"] == truth)
+    every = [value for values in right.values() for value in values]
+    assert len(every) == 8
+    (measured,) = report["runs"]
+    assert measured["top1"] == pytest.approx(np.mean(every))
+    assert measured["mean_per_class_top1"] == pytest.approx(np.mean([np.mean(values) for values in right.values()]))
+    assert measured["top5"] == 1 and measured["labels"] == list(CLASSES)
+    assert report["per_class"] == {name: pytest.approx(np.mean(values)) for name, values in right.items()}
+    assert report["setting"]["run"]["model"]["name"] == "builtin"
+    assert f"top-1                   {np.mean(every):7.1%}" in found.stdout
+    for name in ("confusion.png", "per_class.png"):
+        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_halves_of_the_classes(zsar: Runner, home: Path, tmp_path: Path) -> None:
+    found = run(zsar, home, "--protocol", "half", "--runs", 3, "--seed", 5, "-o", tmp_path / "e.json")
+    report = json.loads((tmp_path / "e.json").read_text())
+    for number, one in enumerate(report["runs"]):
+        half = np.random.RandomState(5 + number).permutation(4)[:2]
+        assert one["labels"] == [CLASSES[index] for index in half]
+        assert (one["classes"], one["videos"]) == (2, 4)
+    values = [one["top1"] for one in report["runs"]]
+    assert report["mean_and_std"]["top1"] == [pytest.approx(np.mean(values)), pytest.approx(np.std(values))]
+    assert "3 random halves from seed 5" in found.stdout
+
+
+def test_seen_and_unseen_lists(zsar: Runner, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "seen.txt").write_text(CLASSES[0])
+    (tmp_path / "unseen.txt").write_text("\n".join(CLASSES[1:3]))
+    lists = ("--seen", tmp_path / "seen.txt", "--unseen", tmp_path / "unseen.txt")
+    run(zsar, home, *lists, "-o", tmp_path / "e.json")
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert report["setting"]["classes"] == list(CLASSES[:3])
+    parts = report["generalised"]
+    total = parts["seen"] + parts["unseen"]
+    assert parts["harmonic"] == pytest.approx(2 * parts["seen"] * parts["unseen"] / total if total else 0)
+
+
+def test_one_estimator_alone(zsar: Runner, home: Path, tmp_path: Path) -> None:
+    for name in ("conse", "relatedness"):
+        run(zsar, home, "--transfer", name, "-o", tmp_path / f"{name}.json")
+        settings = json.loads((tmp_path / f"{name}.json").read_text())["setting"]["run"]["settings"]
+        assert (settings["conse_weight"], settings["transfer_weight"]) == ((1, 0) if name == "conse" else (0, 1))
+    refused = run(zsar, home, "--transfer", "none", code=2)
+    assert "nothing would be scored" in refused.stderr
+
+
+def test_a_bad_video_is_named_and_counts_as_wrong(zsar: Runner, home: Path, tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    paths = sorted((home / "data").rglob("*.mp4"))
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("text")
+    rows = [f"{path},{CLASSES[int(path.parent.name[-1])]}" for path in paths] + [f"{bad},{CLASSES[0]}"]
+    table.write_text("path,label\n" + "\n".join(rows) + "\n")
+    found = zsar("evaluate", table, "-o", tmp_path / "e.json", code=3)
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert [failure["path"] for failure in report["setting"]["failed"]] == [str(bad)]
+    assert report["runs"][0]["videos"] == 9
+    assert f"{bad}: open failed" in found.stderr
+
+
+def test_refusals(zsar_here: Callable[..., Finished], home: Path, tmp_path: Path) -> None:
+    for options, message in (
+        (("--protocol", "third"), "--protocol third: unknown; allowed: all, half"),
+        (("--transfer", "magic"), "--transfer magic: unknown; allowed: blend, none, conse, relatedness"),
+    ):
+        assert message in zsar_here("evaluate", home / "data", *options, code=2).stderr
+    (tmp_path / "e.json").write_text("precious")
+    assert "exists; --overwrite" in zsar_here("evaluate", home / "data", "-o", tmp_path / "e.json", code=1).stderr
