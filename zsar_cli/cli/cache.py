@@ -18,18 +18,29 @@ app = typer.Typer(help="The embedding cache: what was computed once and need not
 def info(cache_dir: options.CacheDir = None) -> None:
     """Show where the cache is, what it holds and its size."""
     from zsar_cli.store.cache import EmbeddingCache
+    from zsar_cli.store.features import FeatureCache
 
     state = EmbeddingCache(cache_folder(cache_dir)).info()
+    features = FeatureCache(cache_folder(cache_dir))
+    videos, size = features.info()
     lines = [f"file     {state.path}", f"size     {state.size / 1e6:.1f} MB"]
     lines += [f"{kind:8} {count} embeddings" for kind, count in state.entries.items()] or ["empty"]
+    if videos:
+        lines += [
+            f"folder   {features.folder}",
+            f"size     {size / 1e6:.1f} MB",
+            f"features {videos} of videos, for training",
+        ]
     show("\n".join(lines))
 
 
 def clear(cache_dir: options.CacheDir = None) -> None:
     """Delete the cache. The next run computes anew what it needs."""
     from zsar_cli.store.cache import EmbeddingCache
+    from zsar_cli.store.features import FeatureCache
 
-    freed = EmbeddingCache(cache_folder(cache_dir)).clear()
+    folder = cache_folder(cache_dir)
+    freed = EmbeddingCache(folder).clear() + FeatureCache(folder).clear()
     show(f"freed {freed / 1e6:.1f} MB")
 
 
