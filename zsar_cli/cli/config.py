@@ -8,7 +8,7 @@ from typing import Any
 import typer
 import yaml
 
-__all__ = ["read_config"]
+__all__ = ["read_config", "read_yaml", "take_options"]
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -17,8 +17,17 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     Raises:
         typer.BadParameter: the file cannot be read, or holds what is no option of this command.
     """
-    if path is None:
-        return None
+    if path is not None:
+        take_options(context, path, read_yaml(path))
+    return path
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """A file of "key: value" lines.
+
+    Raises:
+        typer.BadParameter: it cannot be read, or is something else.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -29,8 +38,16 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         content = {}
     if not isinstance(content, dict):
         raise typer.BadParameter(f"{path}: expected lines such as 'top-k: 3', found a {type(content).__name__}")
+    return content
+
+
+def take_options(context: typer.Context, path: Path, content: dict[Any, Any]) -> None:
+    """Make a file's values the command's defaults.
+
+    Raises:
+        typer.BadParameter: the content holds what is no option of this command.
+    """
     context.default_map = {**(context.default_map or {}), **_checked(path, content, context)}
-    return path
 
 
 def _checked(path: Path, content: dict[Any, Any], context: typer.Context) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""Settings of a training run: sections or single keys, flags above files, every mistake reported at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zsar_cli.errors import ConfigError
+from zsar_cli.models.backbones import BackboneConfig
+from zsar_cli.training.config import TrainConfig
+from zsar_cli.training.settings import SECTIONS, RunConfig, is_setting, read_run_config
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "configs"
+
+
+def test_nothing_given_is_the_default() -> None:
+    assert read_run_config({}, "file") == RunConfig()
+    assert RunConfig().train == TrainConfig() and RunConfig().backbone == BackboneConfig()
+
+
+def test_sections_single_keys_and_flags_mean_the_same() -> None:
+    wanted = read_run_config({"train": {"learning_rate": 0.01, "steps": 7}, "clip": {"frames": 4}}, "file")
+    assert (wanted.train.learning_rate, wanted.train.steps, wanted.clip.frames) == (0.01, 7, 4)
+    assert read_run_config({"learning-rate": 0.01, "steps": 7, "frames": 4}, "file") == wanted
+    flags = {"train.learning_rate": 0.01, "train.steps": 7, "clip.frames": 4, "train.seed": None}
+    assert read_run_config({"steps": 9, "frames": 5}, "file", flags) == wanted
+
+
+def test_what_is_written_is_read_back() -> None:
+    config = read_run_config({"backbone": {"name": "resnet18", "weights": "random"}, "epochs": 3}, "file")
+    assert read_run_config(yaml.safe_load(yaml.safe_dump(config.to_dict() | {"train": {}})), "file") == config
+    assert set(config.to_dict()) == {*SECTIONS, "epochs"}
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    content = {
+        "train": {"steps": 0, "mixup": 2.0, "learning_rate": "fast", "colour": 1},
+        "clip": {"flip": 1, "view": "sideways"},
+        "backbone": {"name": "vgg"},
+        "epoch": 3,
+        "seed": True,
+    }
+    with pytest.raises(ConfigError) as caught:
+        read_run_config(content, "my.yaml")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "my.yaml:"
+    for part in (
+        "train: steps is 0; it must be 1 or more",
+        "train: mixup is 2.0; it must lie in 0..1",
+        "train: learning_rate is 'fast'; it must be a number",
+        "train: no such key: colour; it has discrimination",
+        "clip: flip is 1; it must be true or false",
+        "clip: view is 'sideways'; allowed: both, whole, centre",
+        "backbone: name is 'vgg'; allowed: efficientnet-lite0",
+        "no such key: epoch; the sections are train",
+        "train: seed is True; it must be a whole number",
+    ):
+        assert sum(part in line for line in lines) == 1, part
+    assert len(lines) == 10
+
+
+def test_values_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match="width 30 must be a multiple of heads"):
+        read_run_config({"width": 30}, "file")
+    with pytest.raises(ConfigError, match="no package brings weights for resnet18"):
+        read_run_config({"backbone": {"name": "resnet18"}}, "file")
+
+
+def test_yaml_numbers_without_a_point_are_numbers() -> None:
+    assert read_run_config(yaml.safe_load("learning_rate: 3e-4"), "file").train.learning_rate == 3e-4
+
+
+def test_epochs_become_steps_and_the_stronger_of_both_wins() -> None:
+    config = read_run_config({"epochs": 3, "batch": 8}, "file")
+    assert config.schedule(clips=20).steps == 8  # 60 clips in batches of 8
+    assert read_run_config({"epochs": 3}, "file", {"train.steps": 5}).schedule(20).steps == 5
+    assert read_run_config({"steps": 5, "batch": 8}, "file", {"epochs": 3}).schedule(20).steps == 8
+    for both in ({"content": {"epochs": 3, "steps": 5}}, {"content": {}, "flags": {"epochs": 3, "train.steps": 5}}):
+        with pytest.raises(ConfigError, match="two ways to say the same"):
+            read_run_config(source="file", **both)  # type: ignore[arg-type]
+
+
+def test_a_number_named_like_a_section_is_a_setting() -> None:
+    assert read_run_config({"clip": 0.5}, "file").train.clip == 0.5
+    assert is_setting("clip", 0.5) and is_setting("clip", {}) and not is_setting("backbone", "resnet18")
+
+
+@pytest.mark.parametrize("view", ["both", "whole", "centre"])
+def test_classifying_looks_as_training_did(view: str) -> None:
+    clip = read_run_config({"view": view, "frames": 5, "clips": 3}, "file").clip
+    settings = clip.settings(96)
+    assert settings.geometry in clip.geometries(96)
+    assert (settings.sampling.clips, settings.sampling.frames, settings.mirror) == (1, 5, True)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+def test_the_examples_are_accepted(file: Path) -> None:
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert read_run_config(content, file.name) != RunConfig()
+
+
+def test_there_are_examples() -> None:
+    names = {file.stem for file in EXAMPLES.glob("*.yaml")}
+    assert {"rest18_kinetics", "rest101_kinetics", "exercise_movements"} <= names

@@ -1,0 +1,216 @@
+"""The whole setting of a training run: one value, read from a YAML file and flags, every mistake reported at once."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from zsar_cli.errors import ConfigError, UsageError
+from zsar_cli.models.backbones import BackboneConfig
+from zsar_cli.models.rest import RestConfig
+from zsar_cli.models.rest_video import ClipSettings
+from zsar_cli.scoring import TransferSettings
+from zsar_cli.training.config import TrainConfig
+from zsar_cli.video.types import Geometry, Sampling
+
+__all__ = ["SECTIONS", "ClipConfig", "RunConfig", "is_setting", "read_run_config"]
+
+VIEWS = {"both": ("whole", "centre"), "whole": ("whole",), "centre": ("centre",)}
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """How videos are looked at.
+
+    Args:
+        frames: per clip. stride: seconds between them; None spreads them over the clip's share of the video.
+        clips: per video while training, each a sample of its own.
+        view: "centre" cuts the middle square out of each frame, "whole" squeezes the frame into the square, "both"
+            trains on the two and classifies with "whole".
+        flip: train on mirror images as well, and classify with the mean of both; False where left and right matter.
+    """
+
+    frames: int = 8
+    stride: float | None = None
+    clips: int = 1
+    view: str = "both"
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "clips"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"clip: {name} is {getattr(self, name)}; it must be 1 or more")
+        if self.stride is not None and self.stride <= 0:
+            raise ConfigError(f"clip: stride is {self.stride}; it must be above 0")
+        if self.view not in VIEWS:
+            raise ConfigError(f"clip: view is '{self.view}'; allowed: {', '.join(VIEWS)}")
+
+    @property
+    def sampling(self) -> Sampling:
+        """Of training."""
+        return Sampling(clips=self.clips, frames=self.frames, stride=self.stride)
+
+    def geometries(self, size: int) -> tuple[Geometry, ...]:
+        """One for each way a frame becomes a square of `size` pixels; the first is that of classifying."""
+        return tuple(Geometry(size, size if view == "centre" else None) for view in VIEWS[self.view])
+
+    def settings(self, size: int) -> ClipSettings:
+        """Of classifying."""
+        return ClipSettings(replace(self.sampling, clips=1), self.geometries(size)[0], self.flip)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the weights, the data apart.
+
+    Args:
+        backbone, clip, train: see their classes.
+        model: the shape of the Transformer; its `features` follow from the backbone.
+        transfer: how the trained model scores; its scales are measured at the end, its temperature is that of `train`.
+        epochs: passes over the data in place of `train.steps`; 0 takes the steps.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    model: RestConfig = field(default_factory=lambda: RestConfig(features=1))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    transfer: TransferSettings = field(
+        default_factory=lambda: TransferSettings(top_k=10, transfer_weight=0.5, conse_weight=0.0, text_weight=0.5)
+    )
+    epochs: int = 0
+
+    def shape(self) -> RestConfig:
+        """Of the Transformer, on this backbone."""
+        return replace(self.model, features=self.backbone.channels)
+
+    def schedule(self, clips: int) -> TrainConfig:
+        """`train`, with epochs turned into steps for a data set of that many clips."""
+        steps = math.ceil(self.epochs * clips / self.train.batch)
+        return replace(self.train, steps=steps) if self.epochs else self.train
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `read_run_config` takes them."""
+        own = {name: asdict(getattr(self, name)) for name in SECTIONS}
+        return {name: {key: own[name][key] for key in SECTIONS[name]} for name in SECTIONS} | {"epochs": self.epochs}
+
+
+def _keys(kind: type[Any], *without: str) -> dict[str, Any]:
+    """Names and types of a class's settings."""
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind) if one.name not in without}
+
+
+# A key without a section belongs to the first that knows it.
+SECTIONS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
+    {
+        "train": _keys(TrainConfig),
+        "model": _keys(RestConfig, "features", "text_features"),
+        "clip": _keys(ClipConfig),
+        "backbone": _keys(BackboneConfig),
+        "transfer": _keys(TransferSettings, "temperature", "logit_scale", *(
+            f"{name}_scale" for name in ("transfer", "conse", "text"))),
+    }
+)  # fmt: skip
+
+
+def is_setting(name: str, value: Any) -> bool:
+    """Whether `read_run_config` has a place for "name: value"."""
+    name = name.replace("-", "_")
+    return (name in SECTIONS and isinstance(value, Mapping)) or name == "epochs" or _section_of(name) is not None
+
+
+def _section_of(key: str) -> str | None:
+    return next((section for section, keys in SECTIONS.items() if key in keys), None)
+
+
+def read_run_config(content: Mapping[Any, Any], source: str, flags: Mapping[str, Any] | None = None) -> RunConfig:
+    """Settings from a mapping of sections, of single keys, or of both.
+
+    Args:
+        content: for example {"train": {"steps": 200}, "frames": 16}.
+        source: its name in messages.
+        flags: "section.key" -> value; they win, and None is no value.
+
+    Raises:
+        ConfigError: names every key that is unknown and every value that is not allowed, one a line.
+    """
+    wrong: list[str] = []
+    given = dict(_placed(content, wrong))
+    stronger = {key: value for key, value in (flags or {}).items() if value is not None}
+    for level in (given, stronger):
+        if "train.steps" in level and level.get("epochs"):
+            wrong.append("steps and epochs are two ways to say the same; give one")
+    if "train.steps" in stronger:
+        given.pop("epochs", None)
+    given |= stronger
+    default = RunConfig()
+    made: dict[str, Any] = {}
+    for section, keys in SECTIONS.items():
+        values = {key: given[f"{section}.{key}"] for key in keys if f"{section}.{key}" in given}
+        made[section] = _section(getattr(default, section), section, values, wrong)
+    epochs = given.get("epochs", 0)
+    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
+        wrong.append(f"epochs is {epochs!r}; it must be a whole number, 0 or more")
+    if wrong:
+        raise ConfigError(f"{source}:" + "".join(f"\n  {line}" for line in wrong))
+    return RunConfig(**made, epochs=epochs)
+
+
+def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str, Any]]:
+    """("section.key" or "epochs", value) for all that has a place."""
+    for name, value in content.items():
+        name = str(name).replace("-", "_")
+        if name in SECTIONS and isinstance(value, Mapping):
+            for key, inner in value.items():
+                key = str(key).replace("-", "_")
+                if key in SECTIONS[name]:
+                    yield f"{name}.{key}", inner
+                else:
+                    wrong.append(f"{name}: no such key: {key}; it has {', '.join(SECTIONS[name])}")
+            continue
+        section = _section_of(name)
+        if name == "epochs" or section is not None:
+            yield ("epochs" if name == "epochs" else f"{section}.{name}"), value
+        else:
+            wrong.append(f"no such key: {name}; the sections are {', '.join(SECTIONS)}")
+
+
+def _section(default: Any, section: str, values: Mapping[str, Any], wrong: list[str]) -> Any:
+    """The default with the given values; the mistakes go to `wrong`."""
+    typed: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            typed[key] = _typed(value, SECTIONS[section][key])
+        except TypeError as error:
+            wrong.append(f"{section}: {key} is {value!r}; it must be {error}")
+    while True:
+        try:
+            return replace(default, **typed)
+        except UsageError as error:
+            wrong.append(str(error))
+            # Messages name the setting. Without it the others are tried, so that no mistake hides another.
+            named = [key for key in typed if re.search(rf"\b{key} (is )?'?{re.escape(str(typed[key]))}\b", str(error))]
+            if not named:
+                return default
+            del typed[named[0]]
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """The value as its type; whole numbers do for numbers. Raises TypeError with what is expected."""
+    options = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    kind = next(option for option in options if option is not type(None))
+    if kind is float and isinstance(value, str):
+        with contextlib.suppress(ValueError):  # YAML reads 1e-3, without a point, as text
+            value = float(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) and kind is not float:
+        return value
+    raise TypeError({int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind])
