@@ -23,7 +23,7 @@ from zsar_cli.video.reader import decoder_versions
 from zsar_cli.video.types import DecodedVideo, Partial, Sampling, VideoInfo
 from zsar_cli.video.workers import DecodePool
 
-__all__ = ["EmbedSettings", "Embedding", "embed"]
+__all__ = ["EmbedSettings", "Embedding", "content_digest", "embed", "processors"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def embed(
 ) -> Iterator[Embedding | InputError]:
     """Embeddings in the order of `inputs`, whatever the number of workers, the batch size or the cache's content."""
     sampling = settings.sampling or model.sampling
-    workers = settings.workers or max(1, min(8, _processors() - 1))
+    workers = settings.workers or max(1, min(8, processors() - 1))
     batch_size = settings.batch_size or (1 if model.device.type == "cpu" else 8)
     keys = _Keys(model, sampling, settings.decoder)
     with DecodePool(workers, settings.timeout, sampling, model.geometry, settings.decoder) as pool:
@@ -150,17 +150,17 @@ class _Keys:
     def of(self, path: str) -> str | None:
         """None for what cannot be read here; the decoder will say why."""
         if path not in self._contents:
-            self._contents[path] = _content(path)
+            self._contents[path] = content_digest(path)
         content = self._contents[path]
         return content and digest("video", content, *self._settings)
 
 
-def _content(path: str) -> str | None:
-    """sha256 of a file, or of the names and contents of a folder of frames."""
+def content_digest(path: str) -> str | None:
+    """sha256 of a file, or of the names and contents of a folder of frames; None for what cannot be read."""
     try:
         if os.path.isdir(path):
             names = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name)))
-            return digest("folder", [(name, _content(os.path.join(path, name))) for name in names])
+            return digest("folder", [(name, content_digest(os.path.join(path, name))) for name in names])
         if not os.path.isfile(path):  # a FIFO would block
             return None
         hasher = hashlib.sha256()
@@ -193,6 +193,6 @@ def _from_cache(path: str, clips: Tensor, meta: dict[str, Any]) -> Embedding:
     )
 
 
-def _processors() -> int:
+def processors() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from zsar_cli._version import __version__
-from zsar_cli.cli import cache, classify, doctor, evaluate, explain, models, prototypes
+from zsar_cli.cli import cache, classify, doctor, evaluate, explain, models, prototypes, train
 from zsar_cli.cli.guard import guarded
 
 __all__ = ["app"]
@@ -47,6 +47,7 @@ app.command("classify", epilog=EPILOG)(guarded(classify.classify))
 app.command("explain", epilog=EPILOG)(guarded(explain.explain))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
+app.command("train", epilog=EPILOG)(guarded(train.train))
 app.command("evaluate", epilog=EPILOG)(guarded(evaluate.evaluate))
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

@@ -45,7 +45,7 @@ def show(text: str) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Videos per second."""
+    """Videos, or whatever is counted, per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
@@ -84,8 +84,8 @@ class Messages:
             self._console.print(Text(f"[{time.monotonic() - self._started:7.2f} s] {printable(text)}", style="dim"))
 
     @contextmanager
-    def progress(self, total: int, hidden: bool = False) -> Iterator[_Bar]:
-        """A bar with rate and time left; none where stderr is no terminal, when quiet, or `hidden`."""
+    def progress(self, total: int, hidden: bool = False, what: str = "videos") -> Iterator[_Bar]:
+        """A bar over `what` with rate and time left; none where stderr is no terminal, when quiet, or `hidden`."""
         shown = self._console.is_terminal and not self.quiet and not hidden
         columns = (
             TextColumn("{task.description}"),
@@ -95,7 +95,7 @@ class Messages:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console, transient=True, disable=not shown) as progress:
-            yield _Bar(progress, total)
+            yield _Bar(progress, total, what)
 
     def _say(self, kind: str, text: str, style: str) -> None:
         self._console.print(Text.assemble((f"{kind}: ", style), printable(text)))
@@ -104,9 +104,9 @@ class Messages:
 class _Bar:
     """A running progress bar."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, progress: Progress, total: int, what: str) -> None:
         self._progress = progress
-        self._task = progress.add_task("videos", total=total)
+        self._task = progress.add_task(what, total=total)
 
     def advance(self) -> None:
         """One more is done."""

@@ -240,8 +240,9 @@ def _open_folder(
     located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
 ) -> VideoModel:
     assert located.path is not None
-    if (located.path / "model.yaml").is_file():
-        return _open_bundle(located, device, dtype, seen_labels)
+    for folder in (located.path, located.path / "model"):  # a bundle, or a training run that holds one
+        if (folder / "model.yaml").is_file():
+            return _open_bundle(Located(located.name, "folder", folder), device, dtype, seen_labels)
     from zsar_cli.models.checkpoint import CLASSIFIERS, read_config
 
     architectures = read_config(located.path).get("architectures") or [""]

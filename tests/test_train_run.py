@@ -1,0 +1,222 @@
+"""`zsar train` from folder to bundle: refusals, skipped videos, held-out classes, resuming, and a model that works."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from cli_runner import Finished, Runner, preload
+from safetensors.torch import load_file
+from training_data import COLOURS, SMALL, write_dataset, write_settings
+
+from zsar_cli.errors import InputError, OutputError, UsageError
+from zsar_cli.models.bundle import read_bundle
+from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.scoring import TransferSettings
+from zsar_cli.training.calibration import calibrated
+from zsar_cli.training.folder import RunFolder
+
+Run = Callable[..., Finished]
+CLASSES = [f"{name}_thing" for name in COLOURS]
+MINILM = "minilm-53aa51172d14"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data set `data` and `settings.yaml`."""
+    folder = tmp_path_factory.mktemp("training")
+    write_dataset(folder / "data")
+    write_settings(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path, zsar: Runner) -> Path:
+    """An uninterrupted run of six steps."""
+    zsar("train", place / "data", "-o", place / "whole", "--steps", 6, *SMALL, place / "settings.yaml")
+    return place / "whole"
+
+
+def test_a_run_leaves_a_model_with_its_provenance(whole: Path) -> None:
+    assert sorted(path.name for path in whole.iterdir()) == [
+        "checkpoint.pt", "curves.png", "metrics.jsonl", "model", "run.yaml",
+    ]  # fmt: skip
+    records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert all(record["loss"] > 0 for record in records)
+    bundle = read_bundle(whole / "model", "rest", MINILM)
+    assert list(bundle.bank.labels) == sorted(CLASSES)
+    assert bundle.settings["clip"]["geometry"] == {"size": 64, "resize": None}
+    about = bundle.provenance
+    assert about["data"]["name"] == "data" and about["data"]["videos"] == 8 and about["data"]["skipped"] == 0
+    assert about["command"].startswith("zsar train ") and about["seed"] == 0 and about["step"] == 6
+    assert about["config"]["train"]["steps"] == 6 and about["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("folder", [".", "model"])
+def test_the_model_works_at_once(whole: Path, place: Path, zsar_here: Run, folder: str) -> None:
+    clips = [place / "data" / name / "clip0" for name in CLASSES]
+    names = [part for name in CLASSES for part in ("--label", name)]
+    command = ("classify", *clips, *names, "--model", whole / folder, "--format", "jsonl", "--no-cache")
+    records = zsar_here(*command, code=0).records
+    first = [record["predictions"][0]["label"] for record in records]
+    assert first == CLASSES  # four plain colours: the closed-form start alone tells them apart
+
+
+def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(place: Path, whole: Path, zsar: Runner) -> None:
+    die = """
+import os, signal
+replace, seen = os.replace, []
+def dying(source, target, **how):
+    replace(source, target, **how)
+    if str(target).endswith("checkpoint.pt"):
+        seen.append(target)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+os.replace = dying
+"""
+    run = ("train", place / "data", "-o", place / "killed", "--steps", 6, "--checkpoint-every", 2, *SMALL,
+           place / "settings.yaml")  # fmt: skip
+    finished = zsar(*run, code=None, variables=preload(place / "die", die))
+    assert finished.code == -9 and not (place / "killed" / "model").exists()
+    with open(place / "killed" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')  # what a run may have got to after its checkpoint
+    zsar(*run, "--resume")
+    weights = [load_file(folder / "model" / "weights.safetensors") for folder in (whole, place / "killed")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    metrics = [(folder / "metrics.jsonl").read_text() for folder in (whole, place / "killed")]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_folder_that_holds_something_is_refused(place: Path, whole: Path, zsar_here: Run, tmp_path: Path) -> None:
+    command = ("train", place / "data", *SMALL, place / "settings.yaml")
+    before = (whole / "run.yaml").read_text()
+    assert "--resume goes on with it, --overwrite starts anew" in zsar_here(*command, "-o", whole, code=1).stderr
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for flags in ((), ("--overwrite",), ("--resume",)):
+        message = zsar_here(*command, "-o", tmp_path, *flags, code=1).stderr
+        assert "exists and is no training run" in message
+    assert (tmp_path / "thesis.txt").exists()
+    other = zsar_here(*command, "-o", whole, "--resume", "--steps", 7, "--seed", 1, code=2).stderr
+    assert "train.steps: was 6, is 7" in other and "train.seed: was 0, is 1" in other
+    assert (whole / "run.yaml").read_text() == before
+
+
+def test_bad_videos_are_skipped_listed_and_counted(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    shutil.copytree(place / "data", tmp_path / "data")
+    (tmp_path / "data" / CLASSES[0] / "bad.mp4").write_bytes(b"no video at all")
+    run = ("train", tmp_path / "data", "--steps", 1, *SMALL, place / "settings.yaml", "-o", tmp_path / "run")
+    finished = zsar_here(*run, code=3)
+    assert "1 of 9 videos were skipped" in finished.stderr and "bad.mp4: open failed" in finished.stderr
+    lines = (tmp_path / "run" / "skipped.tsv").read_text().splitlines()
+    assert lines[0] == "path\tstage\treason" and len(lines) == 2 and "bad.mp4\topen\t" in lines[1]
+    assert read_bundle(tmp_path / "run" / "model", "rest", MINILM).provenance["data"]["skipped"] == 1
+    for file in (tmp_path / "data" / CLASSES[1]).iterdir():
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    (tmp_path / "data" / CLASSES[1] / "bad.mp4").write_bytes(b"no video at all")
+    message = zsar_here(*run, "--overwrite", code=2).stderr
+    assert f"the class '{CLASSES[1]}' has no usable video (" in message and "bad.mp4" in message
+
+
+def test_unseen_classes_are_used_for_nothing_and_validation_classes_still_get_prototypes(
+    place: Path, tmp_path: Path, zsar_here: Run
+) -> None:
+    write_dataset(tmp_path / "data")
+    for name in ("black", "white"):
+        shutil.copytree(tmp_path / "data" / CLASSES[0], tmp_path / "data" / f"{name}_thing")
+    # Whoever opened this would fail.
+    (tmp_path / "data" / CLASSES[0] / "bad.mp4").write_bytes(b"no video at all")
+    (tmp_path / "unseen.txt").write_text("red thing\n")
+    names = [
+        "folder,label",
+        *(f"{name},a {name.split('_')[0]} thing" for name in (*CLASSES, "black_thing", "white_thing")),
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(names))
+    (tmp_path / "unseen.txt").write_text("a red thing\n")
+    zsar_here(
+        "train", tmp_path / "data", "--unseen", tmp_path / "unseen.txt", "--labels", tmp_path / "labels.csv",
+        "--validation", 0.3, "--steps", 2, *SMALL, write_settings(tmp_path, "evaluate_every: 1\n"),
+        "-o", tmp_path / "run", code=0,
+    )  # fmt: skip
+    bundle = read_bundle(tmp_path / "run" / "model", "rest", MINILM)
+    assert set(bundle.bank.labels) == {
+        "a black thing",
+        "a blue thing",
+        "a green thing",
+        "a white thing",
+        "a yellow thing",
+    }
+    assert bundle.bank.visual.norm(dim=1).allclose(torch.ones(5))
+    assert bundle.provenance["data"]["videos"] == 10
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 <= record["validation"] <= 1 for record in records) and len(records) == 2
+
+
+def test_mistakes_are_refused_before_any_work(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    data, settings = place / "data", place / "settings.yaml"
+    both = zsar_here("train", data, "-o", tmp_path / "run", "--steps", 1, "--epochs", 1, code=2).stderr
+    assert "two ways to say the same" in both
+    (tmp_path / "all.txt").write_text("\n".join(CLASSES))
+    none = zsar_here("train", data, "-o", tmp_path / "run", "--unseen", tmp_path / "all.txt", code=2).stderr
+    assert "none is left to train on" in none
+    wrong = write_settings(tmp_path, "lr: slow\nworkers: 2\ncolour: 3\nmixup: 5.0\n")
+    prose = zsar_here("train", data, "-o", tmp_path / "run", "--config", wrong, code=2).prose
+    assert "lr: slow: " in prose
+    wrong = write_settings(tmp_path, "workers: 2\ncolour: 3\nmixup: 5.0\n")
+    message = zsar_here("train", data, "-o", tmp_path / "run", "--config", wrong, code=2).stderr
+    assert "no such key: colour" in message and "mixup is 5.0" in message
+    missing = zsar_here("train", tmp_path / "nowhere", "-o", tmp_path / "run", "--config", settings, code=2).stderr
+    assert "no such data set" in missing
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_is_whole_and_of_its_data(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({"seed": 0})
+    folder.save({"step": 3, "weights": torch.ones(2)}, "data-1")
+    again = RunFolder(tmp_path / "run", resume=True)
+    again.begin({"seed": 0})
+    state = again.load("data-1")
+    assert state is not None and state["step"] == 3 and torch.equal(state["weights"], torch.ones(2))
+    with pytest.raises(UsageError, match="begun with other videos"):
+        again.load("data-2")
+    with pytest.raises(UsageError, match=r"\n  train.seed: was None, is 1"):
+        again.begin({"seed": 0, "train": {"seed": 1}})
+    file = tmp_path / "run" / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(OutputError, match=r"checkpoint\.pt: cannot be read"):
+        again.load("data-1")
+    anew = RunFolder(tmp_path / "run", overwrite=True)
+    anew.begin({"seed": 5})
+    assert not file.exists() and yaml.safe_load((tmp_path / "run" / "run.yaml").read_text()) == {"seed": 5}
+
+
+def test_skipped_videos_are_one_line_each(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({})
+    folder.write_skipped([InputError("a\tb.mp4", "decode", "broken\nin two")])
+    assert (tmp_path / "run" / "skipped.tsv").read_text().splitlines()[1] == "a b.mp4\tdecode\tbroken in two"
+    folder.write_skipped([])
+    assert not (tmp_path / "run" / "skipped.tsv").exists()
+
+
+def test_scales_are_the_spread_of_scores_of_classes_that_play_unseen() -> None:
+    unit = torch.nn.functional.normalize
+    generator = torch.Generator().manual_seed(1)
+    v, semantic, visual = (unit(torch.randn(n, 6, generator=generator), dim=1) for n in (9, 4, 4))
+    seen = PrototypeBank(("a", "b", "c", "d"), semantic, visual, "m", "t")
+    found = calibrated(TransferSettings(top_k=10, temperature=0.2), v, seen, 12.0)
+    scores = torch.zeros(9, 4)
+    for label in range(4):
+        others = [index for index in range(4) if index != label]
+        weights = torch.softmax(semantic[others] @ semantic[label] / 0.2, dim=0)
+        scores[:, label] = v @ unit(weights @ visual[others], dim=0)
+    assert found.transfer_scale == pytest.approx(float(scores.var(dim=1, correction=0).mean().sqrt()), rel=1e-3)
+    assert found.text_scale == pytest.approx(float((v @ semantic.T).var(dim=1, correction=0).mean().sqrt()), rel=1e-3)
+    assert (found.logit_scale, found.top_k) == (12.0, 10)

@@ -1,0 +1,171 @@
+"""`zsar train`: the cross-modal Transformer on a folder of videos."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.config import read_yaml, take_options
+from zsar_cli.cli.console import Messages
+from zsar_cli.cli.engine import cache_folder
+from zsar_cli.cli.guard import SOME_FAILED
+from zsar_cli.cli.options import option
+
+if TYPE_CHECKING:
+    from zsar_cli.training.run import TrainingRun
+
+__all__ = ["train"]
+
+DATA, TRAINING = "Data", "Training"
+SETTINGS = "zsar.settings"  # where the callback of --config leaves what is no option
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Option callback: what is an option of this command becomes its default, the rest is kept for `train`."""
+    if path is not None:
+        from zsar_cli.training.settings import is_setting
+
+        content = read_yaml(path)
+        names = {name.lstrip("-") for parameter in context.command.params for name in parameter.opts}
+        own = {
+            key: value
+            for key, value in content.items()
+            if str(key).replace("_", "-") in names and not is_setting(str(key), value)
+        }
+        take_options(context, path, own)
+        context.meta[SETTINGS] = {key: value for key, value in content.items() if key not in own}
+    return path
+
+
+Dataset = Annotated[
+    Path, typer.Argument(help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label.")
+]
+Output = Annotated[
+    Path, option("--output", "Folder of the run, made anew; the model is its folder 'model'.", "-o",
+                 panel=options.OUTPUT, metavar="DIR")
+]  # fmt: skip
+Config = Annotated[
+    Path | None,
+    option("--config", "YAML file: these options, and the sections train, model, clip, backbone and transfer.",
+           callback=_read_config, is_eager=True, metavar="FILE"),
+]  # fmt: skip
+Names = Annotated[
+    Path | None, option("--labels", "CSV with the columns folder and label: natural names for the folders.", "-l",
+                        panel=DATA, metavar="FILE"),
+]  # fmt: skip
+Unseen = Annotated[
+    Path | None, option("--unseen", "Label file of classes to hold out: they are used for nothing at all.",
+                        panel=DATA, metavar="FILE"),
+]  # fmt: skip
+Frames = Annotated[int | None, option("--frames", "Frames per clip.", show_default="8", panel=DATA, min=1, max=4096)]
+NoFlip = Annotated[bool, option("--no-flip", "Do not train on mirror images: left and right matter.", panel=DATA)]
+BackboneName = Annotated[
+    str | None,
+    option("--backbone", "efficientnet-lite0|1|2 or resnet18|50|101.", show_default="efficientnet-lite2",
+           panel=TRAINING, metavar="NAME"),
+]  # fmt: skip
+BackboneWeights = Annotated[
+    str | None,
+    option("--backbone-weights", "For the resnets: a folder, the id of a pulled hub model, or random.",
+           show_default="packaged", panel=TRAINING, metavar="NAME"),
+]  # fmt: skip
+Size = Annotated[
+    int | None, option("--size", "Side of the square frames in pixels.", show_default="the backbone's own",
+                       panel=TRAINING, min=32),
+]  # fmt: skip
+Steps = Annotated[int | None, option("--steps", "Optimiser steps.", panel=TRAINING, min=1)]
+Epochs = Annotated[int | None, option("--epochs", "Passes over the data, in place of --steps.", panel=TRAINING, min=1)]
+Batch = Annotated[int | None, option("--batch-size", "Clips per step.", panel=TRAINING, min=1)]
+Rate = Annotated[float | None, option("--lr", "Peak learning rate.", panel=TRAINING)]
+Seed = Annotated[int | None, option("--seed", "Of everything random.", panel=TRAINING, min=0)]
+Validation = Annotated[
+    float | None,
+    option("--validation", "Share of the classes held out to select the step; 0 trains on all.", panel=TRAINING,
+           metavar="SHARE"),
+]  # fmt: skip
+Every = Annotated[int, option("--checkpoint-every", "Steps between checkpoints.", panel=TRAINING, min=1)]
+Resume = Annotated[bool, option("--resume", "Go on with the run in the output folder.", panel=options.OUTPUT)]
+Overwrite = Annotated[bool, option("--overwrite", "Remove the run in the output folder.", panel=options.OUTPUT)]
+TensorBoard = Annotated[bool, option("--tensorboard", "Also write event files for TensorBoard.", panel=options.OUTPUT)]
+
+
+def train(
+    context: typer.Context,
+    dataset: Dataset,
+    output: Output,
+    config: Config = None,
+    labels: Names = None,
+    unseen: Unseen = None,
+    frames: Frames = None,
+    no_flip: NoFlip = False,
+    decoder: options.DecoderName = "pyav",
+    workers: options.Workers = None,
+    timeout: options.Timeout = 120.0,
+    cache_dir: options.CacheDir = None,
+    backbone: BackboneName = None,
+    backbone_weights: BackboneWeights = None,
+    size: Size = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: Batch = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    validation: Validation = None,
+    checkpoint_every: Every = 20,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    tensorboard: TensorBoard = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Train the cross-modal Transformer on your videos; the result works with every --model option.
+
+    Example: zsar train videos/ -o runs/first, then zsar classify clip.mp4 --labels labels.txt --model runs/first/model
+    """
+    messages = Messages(quiet, verbose)
+    flags = {
+        "clip.frames": frames, "clip.flip": False if no_flip else None,
+        "backbone.name": backbone, "backbone.weights": backbone_weights, "backbone.size": size,
+        "train.steps": steps, "epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
+        "train.seed": seed, "train.validation": validation,
+    }  # fmt: skip
+    from zsar_cli.pipeline import EmbedSettings
+    from zsar_cli.training.run import Job, TrainingRun
+    from zsar_cli.training.settings import read_run_config
+
+    run_config = read_run_config(context.meta.get(SETTINGS, {}), str(config or "the options"), flags)
+    run = TrainingRun(
+        Job(
+            dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=labels,
+            unseen=unseen, decoding=EmbedSettings(decoder=decoder, workers=workers, timeout=timeout), device=device,
+            precision=precision, checkpoint_every=checkpoint_every, resume=resume, overwrite=overwrite,
+            tensorboard=tensorboard, command=shlex.join(["zsar", *sys.argv[1:]]),
+        )
+    )  # fmt: skip
+    return _watched(run, messages)
+
+
+def _watched(run: TrainingRun, messages: Messages) -> int:
+    """Run it, showing how far it is."""
+    items = len(run.data.items)
+    messages.info(f"{items} videos of {len(run.labels)} classes; backbone {run.backbone.fingerprint}")
+    with messages.progress(items, what="features") as bar:
+        skipped = run.extract(bar.advance)
+    for failure in skipped:
+        messages.error(str(failure))
+    with messages.progress(run.schedule.steps, what="steps") as bar:
+        result = run.fit(lambda record: bar.advance())
+    fingerprint, notes = run.finish()
+    for note in notes:
+        messages.warning(note)
+    if skipped:
+        messages.warning(f"{len(skipped)} of {items} videos were skipped; see {run.folder.root / 'skipped.tsv'}")
+    messages.info(f"{run.folder.model}: {fingerprint}, step {result.step}; use it with --model {run.folder.model}")
+    return SOME_FAILED if skipped else 0

@@ -1,0 +1,143 @@
+"""Videos to grid features, once: decoded in processes of their own, kept on disk, handed to training memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zsar_cli.dataset import Item
+from zsar_cli.errors import InputError, OutputError
+from zsar_cli.models.backbones import Backbone
+from zsar_cli.pipeline import EmbedSettings, content_digest, processors
+from zsar_cli.store.cache import digest
+from zsar_cli.store.features import FeatureCache
+from zsar_cli.training.settings import ClipConfig
+from zsar_cli.video.reader import decoder_versions
+from zsar_cli.video.types import DecodedVideo, Geometry
+from zsar_cli.video.workers import DecodePool
+
+__all__ = ["Extracted", "extract", "pack"]
+
+Array = NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One usable video: its content's digest, and where each of its geometries' features are in the cache."""
+
+    item: Item
+    content: str
+    keys: tuple[str, ...]
+
+
+def extract(
+    items: Sequence[Item],
+    backbone: Backbone,
+    clip: ClipConfig,
+    decoding: EmbedSettings,
+    cache: FeatureCache,
+    done: Callable[[], None] = lambda: None,
+) -> tuple[list[Extracted], list[InputError]]:
+    """Fill the cache with the features of all videos.
+
+    Args:
+        items: the videos.
+        backbone: frozen.
+        clip: which frames, in which views.
+        decoding: decoder, workers and timeout; its sampling is not used.
+        cache: what it holds already is not computed again, so a killed run goes on where it was.
+        done: called after each video.
+
+    Returns:
+        the usable videos in order, and why the others are not.
+    """
+    geometries = clip.geometries(backbone.config.side)
+    contents = {path: content_digest(path) for path in dict.fromkeys(item.path for item in items)}
+    failures: dict[str, InputError] = {}
+    keys: dict[str, list[str]] = {path: [] for path in contents}
+    for number, geometry in enumerate(geometries):
+        left = [path for path in contents if path not in failures]
+        named = {path: _key(contents[path], backbone, clip, geometry, decoding.decoder) for path in left}
+        for path, found in _through(left, named, geometry, backbone, clip, decoding, cache):
+            if isinstance(found, InputError):
+                failures[path] = found
+            keys[path].append(named[path])
+            if number == len(geometries) - 1 or path in failures:
+                done()
+    usable = [
+        Extracted(item, contents[item.path] or "", tuple(keys[item.path]))
+        for item in items
+        if item.path not in failures
+    ]
+    return usable, list(failures.values())
+
+
+def _through(
+    paths: Sequence[str], keys: dict[str, str], geometry: Geometry, backbone: Backbone, clip: ClipConfig,
+    decoding: EmbedSettings, cache: FeatureCache,
+) -> Iterator[tuple[str, InputError | None]]:  # fmt: skip
+    """One geometry: each path when its features are in the cache, or with the reason why they are not."""
+    # What is no string comes out of the pool as it went in.
+    wanted: list[str | tuple[str, None]] = [
+        (path, None) if cache.get(keys[path]) is not None else path for path in paths
+    ]
+    workers = decoding.workers or max(1, min(8, processors() - 1))
+    with DecodePool(workers, decoding.timeout, clip.sampling, geometry, decoding.decoder) as pool:
+        for path, result in zip(paths, pool.decode(wanted), strict=True):
+            if isinstance(result, InputError):
+                yield path, result
+                continue
+            if isinstance(result, DecodedVideo):
+                cache.put(keys[path], _grids(result, backbone, clip.flip))
+            yield path, None
+
+
+@torch.inference_mode()
+def _grids(video: DecodedVideo, backbone: Backbone, flip: bool) -> Array:
+    """float16 [V, T, G, G, C], V = clips, then their mirror images."""
+    device = next(backbone.parameters()).device
+    clips = torch.from_numpy(video.clips()).to(device)
+    views = [clips, clips.flip(3)] if flip else [clips]
+    grids: Array = torch.cat([backbone(view) for view in views]).half().cpu().numpy()
+    return grids
+
+
+def _key(content: str | None, backbone: Backbone, clip: ClipConfig, geometry: Geometry, decoder: str) -> str:
+    """Of all that the features depend on."""
+    precision = str(next(backbone.parameters()).dtype)
+    network = [backbone.fingerprint, precision, backbone.config.cells]
+    return digest("grid", content, network, asdict(clip.sampling), asdict(geometry), clip.flip, decoder,
+                  decoder_versions())  # fmt: skip
+
+
+def pack(videos: Sequence[Extracted], cache: FeatureCache, target: Path) -> Tensor:
+    """The features of all videos as one array on disk, memory-mapped: float16 [N, V, T, G, G, C].
+
+    Args:
+        videos: N, all of them in the cache.
+        cache: see `extract`.
+        target: the file, which is replaced. The tensor lives as long as the file.
+
+    Raises:
+        OutputError: the file cannot be written, or the cache lost an entry.
+    """
+    packed: Array | None = None
+    try:
+        for row, video in enumerate(videos):
+            parts = [cache.get(key) for key in video.keys]
+            if any(part is None for part in parts):
+                raise OutputError(f"{cache.folder}: the features of {video.item.path} were removed; run again")
+            views = np.concatenate([part for part in parts if part is not None])
+            if packed is None:
+                packed = np.lib.format.open_memmap(target, "w+", views.dtype, (len(videos), *views.shape))
+            packed[row] = views
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None
+    assert packed is not None, "no videos"
+    return torch.from_numpy(packed)

@@ -1,0 +1,274 @@
+"""A training run from a data set to a bundle: what `zsar train` does, without a word to the terminal."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zsar_cli._version import __version__
+from zsar_cli.dataset import Dataset, read_dataset
+from zsar_cli.errors import InputError, MissingExtraError, UsageError
+from zsar_cli.labels import LabelSet
+from zsar_cli.models.backbones import Backbone, open_backbone
+from zsar_cli.models.device import resolve_device, resolve_precision
+from zsar_cli.models.rest import class_means
+from zsar_cli.models.rest_video import minilm_tokens, seen_classes, write_rest
+from zsar_cli.pipeline import EmbedSettings
+from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.report.plots import draw_curves
+from zsar_cli.scoring import TransferSettings
+from zsar_cli.semantics.text import label_texts
+from zsar_cli.store.cache import digest
+from zsar_cli.store.features import FeatureCache
+from zsar_cli.training.calibration import calibrated
+from zsar_cli.training.config import TrainConfig
+from zsar_cli.training.features import Extracted, extract, pack
+from zsar_cli.training.folder import RunFolder
+from zsar_cli.training.inference import embed_clips
+from zsar_cli.training.settings import RunConfig
+from zsar_cli.training.state import TrainState
+from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
+
+__all__ = ["Job", "TrainingRun"]
+
+PACKAGES = ("torch", "transformers", "sentence-transformers", "av", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on, where the result goes, and how.
+
+    Args:
+        dataset, names: see `dataset.read_dataset`.
+        output: folder of the run.
+        cache: the user's cache folder, for features.
+        config: all that decides the weights.
+        unseen: label file of classes that are never used for anything.
+        decoding: decoder, workers and timeout.
+        device, precision: of the backbone.
+        checkpoint_every: steps between two checkpoints.
+        resume, overwrite: see `RunFolder`.
+        tensorboard: also write its event files.
+        command: for the provenance of the model.
+    """
+
+    dataset: Path
+    output: Path
+    cache: Path
+    config: RunConfig = field(default_factory=RunConfig)
+    names: Path | None = None
+    unseen: Path | None = None
+    decoding: EmbedSettings = field(default_factory=EmbedSettings)
+    device: str = "auto"
+    precision: str = "auto"
+    checkpoint_every: int = 20
+    resume: bool = False
+    overwrite: bool = False
+    tensorboard: bool = False
+    command: str = ""
+
+
+class TrainingRun:
+    """One run, in three calls: `extract`, `fit`, `finish`.
+
+    Args:
+        job: what to do. All that can be refused is refused here, before any work.
+
+    Raises:
+        ZsarError: the data set, the unseen classes, the output folder, the device or the backbone cannot be used.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.folder = RunFolder(job.output, job.resume, job.overwrite)
+        self.data = _without(read_dataset(job.dataset, job.names), job.unseen)
+        if len(self.data.classes) < 3:
+            raise UsageError(f"{job.dataset}: {len(self.data.classes)} classes to train on; give 3 or more")
+        device = resolve_device(job.device)
+        precision = resolve_precision(job.precision, device)
+        self._log = _event_writer(self.folder) if job.tensorboard else None
+        self.backbone: Backbone = open_backbone(job.config.backbone, device, precision)
+        self._cache, self._tokens = FeatureCache(job.cache), minilm_tokens()
+        self._videos: list[Extracted] = []
+        self._skipped: list[InputError] = []
+        self._features: ClipFeatures | None = None
+        self._result: TrainResult | None = None
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes to train on."""
+        return self.data.classes
+
+    def extract(self, done: Callable[[], None] = lambda: None) -> list[InputError]:
+        """Features of all videos; returns the videos that cannot be used.
+
+        Args:
+            done: called after each video.
+
+        Raises:
+            UsageError: a class is left without a video; it is named with the reason of its first one.
+        """
+        job = self.job
+        self.folder.begin(self._settings())
+        self._videos, self._skipped = extract(
+            self.data.items, self.backbone, job.config.clip, job.decoding, self._cache, done
+        )
+        self.folder.write_skipped(self._skipped)
+        filled = {video.item.label for video in self._videos}
+        for name in self.labels.names:
+            if name not in filled:
+                paths = {item.path for item in self.data.items if item.label == name}
+                first = next(failure for failure in self._skipped if failure.path in paths)
+                raise UsageError(f"the class '{name}' has no usable video ({first}); mend it or remove the class")
+        return self._skipped
+
+    def fit(self, done: Callable[[Mapping[str, float]], None] = lambda record: None) -> TrainResult:
+        """Train; call after `extract`.
+
+        Args:
+            done: called after each step with its record.
+        """
+        job, data = self.job, self._digest()
+        names = self.labels.names
+        targets = torch.tensor([names.index(video.item.label) for video in self._videos])
+        self._features = ClipFeatures(pack(self._videos, self._cache, self.folder.root / "features.npy"), targets)
+        texts = self._tokens.tokens([label_texts(label) for label in self.labels])
+        config = self.schedule
+        state = self.folder.load(data)
+        self.folder.keep_metrics(int(state["step"]) if state else 0)
+
+        def report(record: Mapping[str, float], state: TrainState) -> None:
+            self.folder.add_metrics(record)
+            if self._log is not None:
+                self._log(record)
+            if state.step % job.checkpoint_every == 0 or state.step == config.steps:
+                self.folder.save(state.state_dict(), data)
+            done(record)
+
+        self._result = train_on_features(self._features, texts, job.config.shape(), config, report, state)
+        return self._result
+
+    @property
+    def schedule(self) -> TrainConfig:
+        """The `TrainConfig` with its steps; call after `extract`."""
+        return self.job.config.schedule(len(self._videos))
+
+    def finish(self) -> tuple[str, list[str]]:
+        """Write the bundle and the curves; call after `fit`.
+
+        Returns:
+            the bundle's fingerprint, and what the user should know.
+        """
+        assert self._result is not None and self._features is not None
+        model, head, config = self._result.model, self._result.head, self.job.config
+        v = embed_clips(model, self._features.grids)
+        seen = self._bank(v)
+        transfer = calibrated(_transfer(config), v, seen, float(head.visual_scale.detach()))
+        fingerprint = write_rest(
+            self.folder.model, name=self.job.output.name, model=model, backbone=self.backbone, seen=seen,
+            clip=config.clip.settings(config.backbone.side), transfer=transfer, provenance=self._provenance(),
+            overwrite=True,
+        )  # fmt: skip
+        notes = []
+        try:
+            draw_curves(_curves(self.folder.metrics()), self.folder.root / "curves.png")
+        except MissingExtraError as error:
+            notes.append(f"no curves.png: {error}")
+        self._features = None
+        (self.folder.root / "features.npy").unlink(missing_ok=True)
+        return fingerprint, notes
+
+    def _bank(self, v: Tensor) -> PrototypeBank:
+        """All classes: the learned prototypes, and the means of those that validated, which have none."""
+        assert self._result is not None and self._features is not None
+        prototypes = class_means(v, self._features.targets, len(self.labels))
+        trained, _ = split_classes(len(self.labels), self.schedule)
+        prototypes[trained] = self._result.head.prototypes.detach()
+        return seen_classes(self._result.model, prototypes, self.labels.labels, self._tokens)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must not change between the beginning and the end of a run."""
+        job = self.job
+        data = digest([(item.key, item.label) for item in self.data.items])[:16]
+        network = {
+            "backbone_fingerprint": self.backbone.fingerprint,
+            "precision": str(next(self.backbone.parameters()).dtype),
+        }
+        return {**job.config.to_dict(), "data": {"files": data, "decoder": job.decoding.decoder}, **network}
+
+    def _digest(self) -> str:
+        """Of the usable videos, by content, and their labels."""
+        return digest([(video.item.key, video.item.label, video.content) for video in self._videos])[:16]
+
+    def _provenance(self) -> dict[str, Any]:
+        assert self._result is not None
+        return {
+            "data": {
+                "name": self.job.dataset.name, "digest": self._digest(), "videos": len(self._videos),
+                "skipped": len(self._skipped), "classes": len(self.labels),
+            },
+            "command": self.job.command,
+            "seed": self.job.config.train.seed,
+            "step": self._result.step,
+            "config": self.job.config.to_dict(),
+            "versions": {
+                "zsar": __version__, "python": platform.python_version(),
+                **{package: version(package) for package in PACKAGES},
+            },
+        }  # fmt: skip
+
+
+def _without(data: Dataset, unseen: Path | None) -> Dataset:
+    """The data set without the classes of a label file.
+
+    Raises:
+        UsageError: one of them is no class of the data set, or none would be left.
+    """
+    if unseen is None:
+        return data
+    out = set(data.only(LabelSet.read(unseen)).classes.names)
+    left = [label for label in data.classes if label.name not in out]
+    if not left:
+        raise UsageError(f"--unseen {unseen}: holds every class of the data set; none is left to train on")
+    return data.only(LabelSet.from_names(left))
+
+
+def _transfer(config: RunConfig) -> TransferSettings:
+    return replace(config.transfer, temperature=config.train.temperature)
+
+
+def _curves(records: list[dict[str, float]]) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of each measure."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        for name, value in record.items():
+            if name != "step":
+                curves.setdefault(name, []).append((int(record["step"]), value))
+    return curves
+
+
+def _event_writer(folder: RunFolder) -> Callable[[Mapping[str, float]], None]:
+    """A function that writes a record for TensorBoard. Raises MissingExtraError where that is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtraError("tensorboard", "tensorboard", "--tensorboard") from None
+    writer: Any = None
+
+    def write(record: Mapping[str, float]) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = SummaryWriter(folder.root / "tensorboard")
+        for name, value in record.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(record["step"]))
+        writer.flush()
+
+    return write
