@@ -102,7 +102,10 @@ USAGE: list[tuple[list[str], str]] = [
     (["explain"], "error: no labels: give --labels FILE"),
     (["explain", "--label", "x", "--format", "csv"], "error: --format csv: unknown; allowed: table, json"),
     (["export-prototypes", "-o", "bank.npz"], "error: bank.npz: prototype files end in .safetensors"),
-    (["export-prototypes", "none", "-o", "b.safetensors"], "error: none: no such folder; a data set is a folder with"),
+    (
+        ["export-prototypes", "none", "-o", "b.safetensors"],
+        "error: none: no such data set; give a folder with one folder",
+    ),
     (["doctor", "--format", "csv"], "error: --format csv: unknown; allowed: table, json"),
 ]
 

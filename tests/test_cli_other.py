@@ -180,7 +180,7 @@ def test_a_data_set_needs_a_folder_per_class(zsar_here: Here, tmp_path: Path) ->
     assert run.stderr == ("error: flat: holds no folders; a data set is a folder with one folder of videos per class\n")
     arguments = ["export-prototypes", "flat", "--label", "swimming", "-o", "bank.safetensors"]
     run = zsar_here(*arguments, cwd=tmp_path, code=2)
-    assert run.stderr == "error: give a DATASET folder or --labels, not both\n"
+    assert run.stderr == "error: give a DATASET or --label, not both\n"
 
 
 # --- explain ---

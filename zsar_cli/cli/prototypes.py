@@ -23,7 +23,10 @@ __all__ = ["export_prototypes"]
 
 Dataset = Annotated[
     Path | None,
-    typer.Argument(help="A folder with one folder of videos per class: write the classes' means.", metavar="[DATASET]"),
+    typer.Argument(
+        help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label: write class means.",
+        metavar="[DATASET]",
+    ),
 ]
 Target = Annotated[
     Path, option("--output", "The .safetensors file to write.", "-o", panel=options.OUTPUT, metavar="FILE")
@@ -59,18 +62,20 @@ def export_prototypes(
     """Write prototypes to a file for `zsar classify --prototypes`.
 
     With neither DATASET nor labels: the model's own bank of seen classes. With --labels: the prototypes composed for
-    those labels. With a DATASET folder: the mean of each class's videos.
+    those labels. With a DATASET, a folder per class or a table: the mean of each class's videos; --labels may then name
+    a CSV with the columns folder and label, natural names for the folders.
     """
+    from zsar_cli.dataset import read_dataset
     from zsar_cli.report.output import check_target
 
     messages = Messages(quiet, verbose)
-    if dataset is not None and (labels or label):
-        raise UsageError("give a DATASET folder or --labels, not both")
+    if dataset is not None and label:
+        raise UsageError("give a DATASET or --label, not both")
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: prototype files end in .safetensors")
     check_target(output, overwrite)
-    label_set = read_labels(labels, label, messages) if labels or label else None
-    pairs = _class_folders(dataset) if dataset is not None else None
+    data = read_dataset(dataset, labels) if dataset is not None else None
+    label_set = read_labels(labels, label, messages) if data is None and (labels or label) else None
     classifier = open_one(
         messages, model=model, seen_labels=seen_labels, device=device, precision=precision,
         prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
@@ -78,38 +83,16 @@ def export_prototypes(
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip
     failures: list[InputError] = []
-    if pairs is not None:
-        result, failures = _means(classifier, pairs, messages)
+    if data is not None:
+        result, failures = _means(classifier, [(item.path, item.label) for item in data.items], messages)
     else:
         found = classifier.prepare(label_set).prototypes if label_set is not None else classifier.bank
         if found is None:
-            raise PrototypeError(
-                f"the model '{classifier.model.name}' has no bank of seen classes; give a DATASET folder"
-            )
+            raise PrototypeError(f"the model '{classifier.model.name}' has no bank of seen classes; give a DATASET")
         result = found
     result.write(output, overwrite)
     messages.info(f"{output}: {len(result)} classes ({result.kind}) of {result.model}")
     return SOME_FAILED if failures else 0
-
-
-def _class_folders(dataset: Path) -> list[tuple[str, str]]:
-    """(path, class name) for all videos of a folder per class."""
-    from zsar_cli.errors import InputError
-    from zsar_cli.inputs import find_inputs
-
-    if not dataset.is_dir():
-        raise UsageError(f"{dataset}: no such folder; a data set is a folder with one folder of videos per class")
-    folders = sorted(path for path in dataset.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        raise UsageError(f"{dataset}: holds no folders; a data set is a folder with one folder of videos per class")
-    pairs = []
-    for folder in folders:
-        found = find_inputs([str(folder)])
-        wrong = [item for item in found if isinstance(item, InputError)]
-        if wrong:
-            raise UsageError(f"class '{folder.name}': {wrong[0]}")
-        pairs += [(str(item), folder.name) for item in found]
-    return pairs
 
 
 def _means(
