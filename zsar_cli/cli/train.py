@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -129,7 +130,6 @@ def train(
 
     Example: zsar train videos/ -o runs/first, then zsar classify clip.mp4 --labels labels.txt --model runs/first/model
     """
-    messages = Messages(quiet, verbose)
     flags = {
         "clip.frames": frames, "clip.flip": False if no_flip else None,
         "backbone.name": backbone, "backbone.weights": backbone_weights, "backbone.size": size,
@@ -139,17 +139,21 @@ def train(
     from zsar_cli.pipeline import EmbedSettings
     from zsar_cli.training.run import Job, TrainingRun
     from zsar_cli.training.settings import read_run_config
+    from zsar_cli.training.team import Team
 
     run_config = read_run_config(context.meta.get(SETTINGS, {}), str(config or "the options"), flags)
-    run = TrainingRun(
-        Job(
-            dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=labels,
-            unseen=unseen, decoding=EmbedSettings(decoder=decoder, workers=workers, timeout=timeout), device=device,
-            precision=precision, checkpoint_every=checkpoint_every, resume=resume, overwrite=overwrite,
-            tensorboard=tensorboard, command=shlex.join(["zsar", *sys.argv[1:]]),
-        )
+    job = Job(
+        dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=labels, unseen=unseen,
+        decoding=EmbedSettings(decoder=decoder, workers=workers, timeout=timeout), device=device, precision=precision,
+        checkpoint_every=checkpoint_every, resume=resume, overwrite=overwrite, tensorboard=tensorboard,
+        command=shlex.join(["zsar", *sys.argv[1:]]),
     )  # fmt: skip
-    return _watched(run, messages)
+    team = Team() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None  # torchrun sets it
+    try:
+        return _watched(TrainingRun(job, team), Messages(quiet or (team is not None and not team.first), verbose))
+    finally:
+        if team is not None:
+            team.close()
 
 
 def _watched(run: TrainingRun, messages: Messages) -> int:
@@ -158,14 +162,17 @@ def _watched(run: TrainingRun, messages: Messages) -> int:
     messages.info(f"{items} videos of {len(run.labels)} classes; backbone {run.backbone.fingerprint}")
     with messages.progress(items, what="features") as bar:
         skipped = run.extract(bar.advance)
-    for failure in skipped:
+    for failure in skipped if run.first else ():
         messages.error(str(failure))
     with messages.progress(run.schedule.steps, what="steps") as bar:
         result = run.fit(lambda record: bar.advance())
+    if not run.first:
+        return 0
     fingerprint, notes = run.finish()
     for note in notes:
         messages.warning(note)
     if skipped:
         messages.warning(f"{len(skipped)} of {items} videos were skipped; see {run.folder.root / 'skipped.tsv'}")
     messages.info(f"{run.folder.model}: {fingerprint}, step {result.step}; use it with --model {run.folder.model}")
-    return SOME_FAILED if skipped else 0
+    # torchrun takes any code but 0 for a crash of the whole run; the warning and skipped.tsv must do there.
+    return SOME_FAILED if skipped and run.team is None else 0

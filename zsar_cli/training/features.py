@@ -22,7 +22,7 @@ from zsar_cli.video.reader import decoder_versions
 from zsar_cli.video.types import DecodedVideo, Geometry
 from zsar_cli.video.workers import DecodePool
 
-__all__ = ["Extracted", "extract", "pack"]
+__all__ = ["Extracted", "extract", "pack", "packed_before"]
 
 Array = NDArray[np.float16]
 
@@ -141,3 +141,8 @@ def pack(videos: Sequence[Extracted], cache: FeatureCache, target: Path) -> Tens
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None
     assert packed is not None, "no videos"
     return torch.from_numpy(packed)
+
+
+def packed_before(target: Path) -> Tensor:
+    """What another process packed into that file."""
+    return torch.from_numpy(np.lib.format.open_memmap(target, "r+"))

@@ -29,11 +29,12 @@ from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.training.calibration import calibrated
 from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.features import Extracted, extract, pack
+from zsar_cli.training.features import Extracted, extract, pack, packed_before
 from zsar_cli.training.folder import RunFolder
 from zsar_cli.training.inference import embed_clips
 from zsar_cli.training.settings import RunConfig
 from zsar_cli.training.state import TrainState
+from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
 
 __all__ = ["Job", "TrainingRun"]
@@ -81,19 +82,24 @@ class TrainingRun:
     Args:
         job: what to do. All that can be refused is refused here, before any work.
 
+        team: the processes that make the same calls; the first one writes the files.
+
     Raises:
         ZsarError: the data set, the unseen classes, the output folder, the device or the backbone cannot be used.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, team: Team | None = None) -> None:
+        self.job, self.team = job, team
+        self.first = team is None or team.first
         self.folder = RunFolder(job.output, job.resume, job.overwrite)
         self.data = _without(read_dataset(job.dataset, job.names), job.unseen)
         if len(self.data.classes) < 3:
             raise UsageError(f"{job.dataset}: {len(self.data.classes)} classes to train on; give 3 or more")
         device = resolve_device(job.device)
+        if device.type == "cuda" and team is not None and job.device in ("auto", "cuda"):
+            device = torch.device("cuda", team.rank % torch.cuda.device_count())
         precision = resolve_precision(job.precision, device)
-        self._log = _event_writer(self.folder) if job.tensorboard else None
+        self._log = _event_writer(self.folder) if job.tensorboard and self.first else None
         self.backbone: Backbone = open_backbone(job.config.backbone, device, precision)
         self._cache, self._tokens = FeatureCache(job.cache), minilm_tokens()
         self._videos: list[Extracted] = []
@@ -115,12 +121,17 @@ class TrainingRun:
         Raises:
             UsageError: a class is left without a video; it is named with the reason of its first one.
         """
-        job = self.job
-        self.folder.begin(self._settings())
-        self._videos, self._skipped = extract(
-            self.data.items, self.backbone, job.config.clip, job.decoding, self._cache, done
-        )
-        self.folder.write_skipped(self._skipped)
+        job, items = self.job, self.data.items
+        self._wait()  # before the first process writes, the others look whether they may
+        if self.first:
+            self.folder.begin(self._settings())
+        if self.team is not None:
+            mine = items[self.team.rank :: self.team.count]
+            extract(mine, self.backbone, job.config.clip, job.decoding, self._cache)
+            self._wait()
+        self._videos, self._skipped = extract(items, self.backbone, job.config.clip, job.decoding, self._cache, done)
+        if self.first:
+            self.folder.write_skipped(self._skipped)
         filled = {video.item.label for video in self._videos}
         for name in self.labels.names:
             if name not in filled:
@@ -138,13 +149,17 @@ class TrainingRun:
         job, data = self.job, self._digest()
         names = self.labels.names
         targets = torch.tensor([names.index(video.item.label) for video in self._videos])
-        self._features = ClipFeatures(pack(self._videos, self._cache, self.folder.root / "features.npy"), targets)
+        self._features = ClipFeatures(self._packed(), targets)
         texts = self._tokens.tokens([label_texts(label) for label in self.labels])
         config = self.schedule
         state = self.folder.load(data)
-        self.folder.keep_metrics(int(state["step"]) if state else 0)
+        self._wait()
+        if self.first:
+            self.folder.keep_metrics(int(state["step"]) if state else 0)
 
         def report(record: Mapping[str, float], state: TrainState) -> None:
+            if not self.first:
+                return
             self.folder.add_metrics(record)
             if self._log is not None:
                 self._log(record)
@@ -152,16 +167,16 @@ class TrainingRun:
                 self.folder.save(state.state_dict(), data)
             done(record)
 
-        self._result = train_on_features(self._features, texts, job.config.shape(), config, report, state)
+        self._result = train_on_features(self._features, texts, job.config.shape(), config, report, state, self.team)
         return self._result
 
     @property
     def schedule(self) -> TrainConfig:
         """The `TrainConfig` with its steps; call after `extract`."""
-        return self.job.config.schedule(len(self._videos))
+        return self.job.config.schedule(-(-len(self._videos) // (self.team.count if self.team else 1)))
 
     def finish(self) -> tuple[str, list[str]]:
-        """Write the bundle and the curves; call after `fit`.
+        """Write the bundle and the curves; call after `fit`, in the first process alone.
 
         Returns:
             the bundle's fingerprint, and what the user should know.
@@ -185,6 +200,18 @@ class TrainingRun:
         (self.folder.root / "features.npy").unlink(missing_ok=True)
         return fingerprint, notes
 
+    def _packed(self) -> Tensor:
+        """The features, which the first process puts together."""
+        file = self.folder.root / "features.npy"
+        if self.first:
+            grids = pack(self._videos, self._cache, file)
+        self._wait()
+        return grids if self.first else packed_before(file)
+
+    def _wait(self) -> None:
+        if self.team is not None:
+            self.team.wait()
+
     def _bank(self, v: Tensor) -> PrototypeBank:
         """All classes: the learned prototypes, and the means of those that validated, which have none."""
         assert self._result is not None and self._features is not None
@@ -201,7 +228,11 @@ class TrainingRun:
             "backbone_fingerprint": self.backbone.fingerprint,
             "precision": str(next(self.backbone.parameters()).dtype),
         }
-        return {**job.config.to_dict(), "data": {"files": data, "decoder": job.decoding.decoder}, **network}
+        processes = self.team.count if self.team else 1
+        return {
+            **job.config.to_dict(), **network, "data": {"files": data, "decoder": job.decoding.decoder},
+            "processes": processes,
+        }  # fmt: skip
 
     def _digest(self) -> str:
         """Of the usable videos, by content, and their labels."""
@@ -217,6 +248,7 @@ class TrainingRun:
             "command": self.job.command,
             "seed": self.job.config.train.seed,
             "step": self._result.step,
+            "processes": self.team.count if self.team else 1,
             "config": self.job.config.to_dict(),
             "versions": {
                 "zsar": __version__, "python": platform.python_version(),

@@ -7,7 +7,7 @@ batch, D dimensions of the shared space.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from zsar_cli.semantics.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
 from zsar_cli.training.state import TrainState, start_state
+from zsar_cli.training.team import Team
 
 __all__ = [
     "ClipFeatures",
@@ -105,6 +106,7 @@ def train_on_features(
     config: TrainConfig,
     report: Callable[[Record, TrainState], None] | None = None,
     resume: dict[str, Any] | None = None,
+    team: Team | None = None,
 ) -> TrainResult:
     """Train from the closed-form start. The same inputs give the same weights on the CPU.
 
@@ -114,11 +116,15 @@ def train_on_features(
         shape, config: of the model, of the training.
         report: called after each step; the place to show progress and to save `TrainState.state_dict`.
         resume: such a saved state; the result is that of the uninterrupted run (the history begins anew).
+        team: the processes to share the work with, each of which makes this same call; `config.batch` is that of one.
 
     Raises:
         UsageError: a class without a clip or a text, or too few classes for what is asked.
     """
     _check_classes(features, texts)
+    if team is not None:
+        team.check(config.batch, config.accumulation)
+        config = replace(config, batch=config.batch * team.count)
     history: list[Record] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -127,7 +133,7 @@ def train_on_features(
         if resume is not None:
             state.load_state_dict(resume)
         while state.step < config.steps:
-            record = dict(train_step(state, kept, kept_texts, config))
+            record = dict(train_step(state, kept, kept_texts, config, team))
             if held and (state.step % config.evaluate_every == 0 or state.step == config.steps):
                 record["validation"] = _validate(state, (kept, kept_texts), held, config)
                 state.keep_best(record["validation"])
@@ -154,7 +160,9 @@ def initial_state(features: ClipFeatures, texts: TextTokens, shape: RestConfig, 
     return start_state(model.train(), head, config)
 
 
-def train_step(state: TrainState, features: ClipFeatures, texts: TextTokens, config: TrainConfig) -> Record:
+def train_step(
+    state: TrainState, features: ClipFeatures, texts: TextTokens, config: TrainConfig, team: Team | None = None
+) -> Record:
     """One optimiser step; changes `state` in place and says what it saw."""
     batch = _draw_batch(features, state.head.prototypes.shape[0], config, state.generator)
     totals: dict[str, float] = {}
@@ -162,7 +170,7 @@ def train_step(state: TrainState, features: ClipFeatures, texts: TextTokens, con
     state.model.train()
     for rows in torch.arange(len(batch.clips)).chunk(config.accumulation):
         part = batch.part(rows)
-        losses = objectives(state.model, state.head, part, texts, config, state.generator)
+        losses = objectives(state.model, state.head, part, texts, config, state.generator, team)
         weighted = torch.stack([getattr(config, name) * loss for name, loss in losses.items()]).sum()
         share = len(rows) / len(batch.clips)
         (weighted * share).backward()  # type: ignore[no-untyped-call]
@@ -170,6 +178,8 @@ def train_step(state: TrainState, features: ClipFeatures, texts: TextTokens, con
         for name, loss in losses.items():
             totals[name] = totals.get(name, 0.0) + share * float(loss.detach())
     parameters = [*state.model.parameters(), *state.head.parameters()]
+    if team is not None:
+        team.average(parameters)
     torch.nn.utils.clip_grad_norm_(parameters, config.clip)
     rate = float(state.scheduler.get_last_lr()[-1])
     state.optimiser.step()
@@ -181,12 +191,18 @@ def train_step(state: TrainState, features: ClipFeatures, texts: TextTokens, con
 
 
 def objectives(
-    model: RestModel, head: RestHead, batch: Batch, texts: TextTokens, config: TrainConfig, generator: torch.Generator
+    model: RestModel,
+    head: RestHead,
+    batch: Batch,
+    texts: TextTokens,
+    config: TrainConfig,
+    generator: torch.Generator,
+    team: Team | None = None,
 ) -> dict[str, Tensor]:
     """The unweighted objectives that have a weight, by name. One text per class is drawn, and the clips' captions."""
     classes = head.prototypes.shape[0]
     drawn = texts.select(_draw_texts(texts, classes, batch.clips[batch.pure], generator))
-    v = model.encode_video(batch.grids)
+    v = model.encode_video(batch.grids) if team is None else team.gather(model.encode_video(team.share(batch.grids)))
     t = model.encode_text(drawn.tokens, drawn.keep)
     owner = batch.shares.argmax(dim=1)
     losses: dict[str, Tensor] = {}
