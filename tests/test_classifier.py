@@ -117,7 +117,8 @@ def test_load_gives_the_builtin_model_with_its_bank_and_any_other(tmp_path: Path
     extra.write(tmp_path / "extra.safetensors")
     extended = load(device="cpu", prototypes=tmp_path / "extra.safetensors")
     replaced = load(device="cpu", prototypes=tmp_path / "extra.safetensors", bank="replace")
-    assert extended.bank is not None and extended.bank.labels[-1] == "flossing" and len(extended.bank) == 1001
+    assert extended.bank is not None and len(extended.bank) == 1000
+    assert extended.added is not None and extended.added.labels == ("flossing",)
     assert replaced.bank is not None and replaced.bank.labels == ("flossing",)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from zsar_cli.errors import OutputError, PrototypeError
-from zsar_cli.prototypes import FORMAT, PrototypeBank, compose
+from zsar_cli.prototypes import FORMAT, PrototypeBank, compose, compose_beside
 
 
 def bank(labels: tuple[str, ...] = ("canoe", "kite", "drum"), seed: int = 0, **fields: str) -> PrototypeBank:
@@ -38,12 +39,28 @@ def test_a_label_that_reads_like_a_seen_class_is_its_prototype() -> None:
     torch.testing.assert_close(composed.visual, seen.visual[:2])
 
 
-def test_extend_keeps_the_other_banks_row_for_a_shared_class() -> None:
+def test_banks_stand_beside_each_other() -> None:
     own, other = bank(), bank(("kite", "flute"), seed=9)
-    both = own.extend(other)
-    assert both.labels == ("canoe", "drum", "kite", "flute")
-    torch.testing.assert_close(both.visual[2], other.visual[0])
-    torch.testing.assert_close(both.semantic[1], own.semantic[2])
+    both = own.beside(other)
+    assert both.labels == ("canoe", "kite", "drum", "kite (added)", "flute")
+    torch.testing.assert_close(both.visual[3:], other.visual)
+    torch.testing.assert_close(both.semantic[:3], own.semantic)
+
+
+def test_an_added_bank_speaks_for_what_it_knows_and_no_more() -> None:
+    own, added = bank(), bank(("flute", "oboe"), seed=9)
+    far = torch.nn.functional.normalize(-added.semantic.sum(dim=0, keepdim=True), dim=1)
+    semantic = torch.cat([added.semantic[:1], far])
+    names = ["playing the flute", "something else"]
+    alone, own_weights = compose(own, names, semantic, 2, 0.1)
+    both, weights = compose_beside(own, added, names, semantic, 2, 0.1)
+    gate = 0.4 / (1 + np.exp(-(1 - 0.75) / 0.05))  # the cosine of a class to itself is 1
+    expected = alone.visual[0].numpy() + gate * added.visual[0].numpy()
+    np.testing.assert_allclose(both.visual[0].numpy(), expected / np.linalg.norm(expected), atol=1e-5)
+    torch.testing.assert_close(both.visual[1], alone.visual[1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(weights[:, :3], own_weights)
+    np.testing.assert_allclose(weights[0, 3:].numpy(), [gate, 0], atol=1e-6)
+    assert weights[1, 3:].sum() < 1e-4
 
 
 def test_select_keeps_the_given_order_and_names_what_is_missing() -> None:
@@ -62,7 +79,7 @@ def test_select_keeps_the_given_order_and_names_what_is_missing() -> None:
 )
 def test_a_bank_of_another_model_is_refused_by_name(fields: dict[str, str], message: str) -> None:
     with pytest.raises(PrototypeError, match=message):
-        bank().extend(bank(("flute",), **fields))
+        bank().beside(bank(("flute",), **fields))
 
 
 def test_file_round_trip_is_exact(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from zsar_cli.explanation import Explanation, explain
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel
 from zsar_cli.pipeline import Embedding, EmbedSettings, embed
-from zsar_cli.prototypes import PrototypeBank, compose, mean_prototypes
+from zsar_cli.prototypes import PrototypeBank, compose, compose_beside, mean_prototypes
 from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
 from zsar_cli.scoring import TransferSettings, score_labels, to_shares
 from zsar_cli.semantics.text import encode_labels
@@ -136,6 +136,7 @@ class ZeroShotClassifier(Classifier):
         transfer: how scores are made, where not in the model's own way.
         embedding: how files become embeddings.
         cache: where embeddings are kept; None keeps none.
+        added: a second bank, which speaks for the labels it knows of (see `prototypes.compose_beside`).
     """
 
     def __init__(
@@ -145,10 +146,13 @@ class ZeroShotClassifier(Classifier):
         transfer: TransferSettings | None = None,
         embedding: EmbedSettings | None = None,
         cache: EmbeddingCache | None = None,
+        added: PrototypeBank | None = None,
     ) -> None:
-        if bank is not None:
-            bank.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
-        self.model, self.bank, self.cache = model, bank, cache
+        for given in filter(None, (bank, added)):
+            given.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
+        if bank is None:  # alone, an added bank is the bank
+            bank, added = added, None
+        self.model, self.bank, self.added, self.cache = model, bank, added, cache
         self.transfer = transfer or model.transfer
         self.embedding = embedding or EmbedSettings()
 
@@ -168,8 +172,11 @@ class ZeroShotClassifier(Classifier):
         if self.bank is None:
             return Labelled(labels, text=text)
         semantic = encode_labels(self.model.text, labels.labels)
-        settings = self.transfer
-        prototypes, weights = compose(self.bank, labels.names, semantic, settings.top_k, settings.temperature)
+        how = (labels.names, semantic, self.transfer.top_k, self.transfer.temperature)
+        if self.added is None:
+            prototypes, weights = compose(self.bank, *how)
+        else:
+            prototypes, weights = compose_beside(self.bank, self.added, *how)
         return Labelled(labels, prototypes, weights, text)
 
     def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
@@ -233,7 +240,8 @@ class ZeroShotClassifier(Classifier):
         labelled = self.prepare(labels)
         if self.bank is None or labelled.prototypes is None or labelled.weights is None:
             raise PrototypeError(f"the model '{self.model.name}' has no bank of seen classes; give --prototypes")
-        return explain(self.bank, labelled.prototypes, labelled.weights, top)
+        bank = self.bank if self.added is None else self.bank.beside(self.added)
+        return explain(bank, labelled.prototypes, labelled.weights, top)
 
     def run(self, labels: LabelSet, bank: str | None = None) -> Run:
         """What every result of a job depends on; `bank` describes a bank that is not the model's own."""

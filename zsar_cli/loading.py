@@ -104,10 +104,11 @@ def load(
     cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
     models = [_open(name, folder, outputs if name == unnamed else None, device, precision, cache) for name in names]
     owner = _owner(given, models, str(prototypes)) if given is not None else None
-    members = [
-        ZeroShotClassifier(one, _bank(one, given if one is owner else None, bank), transfer, embedding, cache)
-        for one in models
-    ]
+    members = []
+    for one in models:
+        added = given if one is owner else None
+        own = None if added is not None and bank == "replace" else one.bank()
+        members.append(ZeroShotClassifier(one, own, transfer, embedding, cache, added))
     return members[0] if len(members) == 1 else Ensemble(members, weights)
 
 
@@ -162,11 +163,3 @@ def _owner(given: PrototypeBank, models: Sequence[VideoModel], source: str) -> V
     raise PrototypeError(
         f"{source} was made by the model {given.model}; here are {', '.join(model.fingerprint for model in models)}"
     )
-
-
-def _bank(model: VideoModel, given: PrototypeBank | None, mode: str) -> PrototypeBank | None:
-    """The model's own bank, extended or replaced by the given one."""
-    if given is None:
-        return model.bank()
-    own = model.bank() if mode == "extend" else None
-    return given if own is None else own.extend(given)
