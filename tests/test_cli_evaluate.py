@@ -93,10 +93,15 @@ def test_a_bad_video_is_named_and_counts_as_wrong(zsar: Runner, home: Path, tmp_
     bad.write_text("text")
     rows = [f"{path},{CLASSES[int(path.parent.name[-1])]}" for path in paths] + [f"{bad},{CLASSES[0]}"]
     table.write_text("path,label\n" + "\n".join(rows) + "\n")
+    run(zsar, home, "-o", tmp_path / "whole.json")
     found = zsar("evaluate", table, "-o", tmp_path / "e.json", code=3)
     report = json.loads((tmp_path / "e.json").read_text())
     assert [failure["path"] for failure in report["setting"]["failed"]] == [str(bad)]
     assert report["runs"][0]["videos"] == 9
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    # Two videos of the class are as they were, the third is wrong.
+    assert report["per_class"][CLASSES[0]] == pytest.approx(whole["per_class"][CLASSES[0]] * 2 / 3)
+    assert "1 videos could not be used and count as wrong" in found.stdout
     assert f"{bad}: open failed" in found.stderr
 
 

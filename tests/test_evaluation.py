@@ -30,8 +30,17 @@ def test_top_1_and_top_5_agree_with_a_loop() -> None:
 
 
 def test_a_video_that_failed_counts_as_wrong() -> None:
-    whole, short = evaluation.measure(SIMILARITY, TRUTH), evaluation.measure(SIMILARITY, TRUTH, failed=20)
-    assert short.top1 == pytest.approx(whole.top1 * 60 / 80)
+    failed = np.full((8, 8), -np.inf)
+    with_failed = np.vstack([SIMILARITY, failed]), np.concatenate([TRUTH, np.arange(8)])
+    whole, short = evaluation.measure(SIMILARITY, TRUTH), evaluation.measure(*with_failed)
+    assert short.top1 == pytest.approx(whole.top1 * 60 / 68)
+    counts = np.bincount(TRUTH, minlength=8)
+    right = evaluation.per_class(SIMILARITY, TRUTH, list("abcdefgh"))
+    expected = [share * count / (count + 1) for share, count in zip(right.values(), counts, strict=True)]
+    assert short.mean_per_class_top1 == pytest.approx(np.mean(expected))
+    assert evaluation.measure(failed[:3, :3], np.arange(3)).top5 == 0
+    assert evaluation.confusion(*with_failed).sum() == 60
+    assert evaluation.hubness(with_failed[0]) == evaluation.hubness(SIMILARITY)
 
 
 def test_constant_scores_earn_nothing() -> None:
@@ -39,7 +48,7 @@ def test_constant_scores_earn_nothing() -> None:
 
 
 def test_no_video_is_an_error() -> None:
-    with pytest.raises(UsageError, match="no usable video"):
+    with pytest.raises(UsageError, match="no video"):
         evaluation.measure(np.zeros((0, 4)), np.zeros(0, dtype=int))
 
 

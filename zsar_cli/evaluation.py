@@ -1,7 +1,8 @@
 """How good is a model: the field's protocols and measures. Pure: similarities and truth in, numbers out.
 
 Shape letters: V videos, C classes. A label's similarity does not depend on which other labels compete
-(`scoring.score_labels`), so one matrix [V, C] serves every protocol by leaving columns and rows out.
+(`scoring.score_labels`), so one matrix [V, C] serves every protocol by leaving columns and rows out. A video that could
+not be used is a row of -inf: it counts as wrong everywhere.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "per_class",
     "ranks",
     "restrict",
+    "usable",
 ]
 
 Similarity = NDArray[np.floating[Any]]
@@ -60,34 +62,42 @@ class Generalised:
 
 
 def ranks(similarity: Similarity, truth: Indices) -> Indices:
-    """How many classes beat the true one, [V]; a tie counts against it, so that constant scores earn nothing."""
+    """How many classes beat the true one, [V]; a tie counts against it, so that constant scores earn nothing.
+
+    A video that could not be used is beaten by more classes than there are.
+    """
     own = similarity[np.arange(len(truth)), truth][:, None]
     result: Indices = (similarity >= own).sum(axis=1) - 1
+    result[~usable(similarity)] = np.iinfo(np.int64).max
     return result
 
 
-def measure(similarity: Similarity, truth: Indices, failed: int = 0) -> Measures:
+def usable(similarity: Similarity) -> NDArray[np.bool_]:
+    """Which videos could be used, bool [V]."""
+    result: NDArray[np.bool_] = np.asarray(np.isfinite(similarity).all(axis=1))
+    return result
+
+
+def measure(similarity: Similarity, truth: Indices) -> Measures:
     """Top-1 and top-5, over videos and per class.
 
     Args:
         similarity: [V, C]. truth: class of each video, [V].
-        failed: videos that could not be used and count as wrong; they enter the shares over videos only.
 
     Raises:
         UsageError: there is no video.
     """
     if len(truth) == 0:
-        raise UsageError("there is no usable video to measure on")
+        raise UsageError("there is no video to measure on")
     rank = ranks(similarity, truth)
     present = np.unique(truth)
-    total = len(truth) + failed
     shares = {top: [float((rank[truth == index] < top).mean()) for index in present] for top in (1, 5)}
     return Measures(
-        top1=float((rank < 1).sum() / total),
-        top5=float((rank < 5).sum() / total),
+        top1=float((rank < 1).mean()),
+        top5=float((rank < 5).mean()),
         mean_per_class_top1=float(np.mean(shares[1])),
         mean_per_class_top5=float(np.mean(shares[5])),
-        videos=total,
+        videos=len(truth),
         classes=similarity.shape[1],
     )
 
@@ -102,7 +112,8 @@ def confusion(similarity: Similarity, truth: Indices) -> NDArray[np.int64]:
     """Counts [C, C]: row the true class, column the one that came first."""
     count = similarity.shape[1]
     table = np.zeros((count, count), dtype=np.int64)
-    np.add.at(table, (truth, similarity.argmax(axis=1)), 1)
+    named = usable(similarity)
+    np.add.at(table, (truth[named], similarity[named].argmax(axis=1)), 1)
     return table
 
 
@@ -143,7 +154,7 @@ def hubness(similarity: Similarity, k: int = 5) -> float:
     classes, the hubs, are near to everything.
     """
     k = min(k, similarity.shape[1])
-    best = np.argsort(-similarity, axis=1)[:, :k]
+    best = np.argsort(-similarity[usable(similarity)], axis=1)[:, :k]
     occurrence = np.bincount(best.ravel(), minlength=similarity.shape[1]).astype(np.float64)
     deviation = occurrence - occurrence.mean()
     spread = occurrence.std()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zsar_cli.classifier import Classifier
-    from zsar_cli.dataset import Dataset, Item
+    from zsar_cli.dataset import Dataset
     from zsar_cli.errors import InputError
 
 __all__ = ["evaluate"]
@@ -112,6 +112,7 @@ def evaluate(
     The table goes to stdout; -o writes JSON with everything needed to repeat the measurement.
     """
     from zsar_cli.report.output import check_target
+    from zsar_cli.report.plots import check_plots
 
     messages = Messages(quiet, verbose)
     if protocol not in PROTOCOLS:
@@ -119,6 +120,8 @@ def evaluate(
     if transfer != "blend" and transfer not in TRANSFERS:
         raise UsageError(f"--transfer {transfer}: unknown; allowed: blend, {', '.join(TRANSFERS)}")
     check_target(output, overwrite)
+    if plots is not None:
+        check_plots(plots)
     data = _choose(dataset, labels, seen, unseen, split, split_number)
     classifier = open_classifier(
         messages, model=model, weights=weights, seen_labels=seen_labels, device=device, precision=precision,
@@ -127,18 +130,18 @@ def evaluate(
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip
     _set_transfer(classifier, transfer)
-    similarity, kept, failures = _similarities(classifier, data, messages)
-    report = _measure(similarity, kept, data, failures, protocol, runs, seed, seen)
+    similarity, failures = _similarities(classifier, data, messages)
+    report = _measure(similarity, data, protocol, runs, seed, seen)
     report["setting"] = {
         "dataset": str(dataset), "split": str(split) if split else None, "transfer": transfer,
         "classes": list(data.classes.names), "run": classifier.run(data.classes).to_dict(),
         "failed": [{"path": item.path, "stage": item.stage, "reason": item.reason} for item in failures],
     }  # fmt: skip
-    _print_table(report)
+    _print_table(report, len(failures))
     if output is not None:
         _write_json(output, overwrite, report)
     if plots is not None:
-        _draw(plots, similarity, kept, data)
+        _draw(plots, similarity, data)
     for failure in failures:
         messages.error(str(failure))
     return SOME_FAILED if failures else 0
@@ -174,41 +177,40 @@ def _set_transfer(classifier: Classifier, name: str) -> None:
 
 def _similarities(
     classifier: Classifier, data: Dataset, messages: Messages
-) -> tuple[NDArray[np.float64], list[Item], list[InputError]]:
-    """[V, C] for the videos that can be used, those videos, and the failures."""
+) -> tuple[NDArray[np.float64], list[InputError]]:
+    """[V, C], a row of -inf for a video that cannot be used, and those failures."""
     import numpy as np
 
     from zsar_cli.errors import InputError
 
     labelled = classifier.prepare(data.classes)
-    rows, kept, failures = [], [], []
+    similarity = np.full((len(data.items), len(data.classes)), -np.inf)
+    failures = []
     with messages.progress(len(data.items)) as bar:
-        for item, video in zip(data.items, classifier.embed(item.path for item in data.items), strict=True):
+        for row, video in enumerate(classifier.embed(item.path for item in data.items)):
             bar.advance()
             if isinstance(video, InputError):
                 failures.append(video)
             else:
-                kept.append(item)
-                rows.append(classifier.similarity(video, labelled).double().numpy())
-    if not rows:
+                similarity[row] = classifier.similarity(video, labelled).double().numpy()
+    if len(failures) == len(data.items):
         raise UsageError(f"none of the {len(data.items)} videos can be used; the first: {failures[0]}")
-    return np.stack(rows), kept, failures
+    return similarity, failures
 
 
 def _measure(
-    similarity: NDArray[np.float64], kept: list[Item], data: Dataset, failures: list[InputError],
-    protocol: str, runs: int, seed: int, seen: Path | None,
-) -> dict[str, Any]:  # fmt: skip
+    similarity: NDArray[np.float64], data: Dataset, protocol: str, runs: int, seed: int, seen: Path | None
+) -> dict[str, Any]:
     import numpy as np
 
     from zsar_cli import evaluation
     from zsar_cli.labels import LabelSet
 
     names = list(data.classes.names)
-    truth = np.array([names.index(item.label) for item in kept])
+    truth = np.array([names.index(item.label) for item in data.items])
     chosen: list[evaluation.Indices] = [np.arange(len(names))]
     if protocol == "all":
-        measures = [evaluation.measure(similarity, truth, len(failures))]
+        measures = [evaluation.measure(similarity, truth)]
     else:
         if len(names) < 4:
             raise UsageError(f"--protocol half needs at least 4 classes, the data set has {len(names)}")
@@ -235,10 +237,11 @@ def _measure(
     return report
 
 
-def _print_table(report: dict[str, Any]) -> None:
+def _print_table(report: dict[str, Any], failed: int) -> None:
     runs = report["runs"]
     first = runs[0]
     suffix = f", {len(runs)} random halves from seed {report['seed']}" if report["protocol"] == "half" else ""
+    suffix += f"; {failed} videos could not be used and count as wrong" if failed else ""
     typer.echo(f"{first['classes']} classes, {first['videos']} videos{suffix}")
     for title, name in (
         ("top-1", "top1"), ("top-5", "top5"),
@@ -267,13 +270,13 @@ def _write_json(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
         sink.close()
 
 
-def _draw(folder: Path, similarity: NDArray[np.float64], kept: list[Item], data: Dataset) -> None:
+def _draw(folder: Path, similarity: NDArray[np.float64], data: Dataset) -> None:
     import numpy as np
 
     from zsar_cli import evaluation
     from zsar_cli.report.plots import draw_confusion, draw_per_class
 
     names = list(data.classes.names)
-    truth = np.array([names.index(item.label) for item in kept])
+    truth = np.array([names.index(item.label) for item in data.items])
     draw_confusion(evaluation.confusion(similarity, truth), names, folder / "confusion.png")
     draw_per_class(evaluation.per_class(similarity, truth, names), folder / "per_class.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,25 @@ from zsar_cli.errors import MissingExtraError, OutputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_confusion", "draw_curves", "draw_per_class"]
+__all__ = ["check_plots", "draw_confusion", "draw_curves", "draw_per_class"]
 
 NAMED = 60  # more names than this on an axis cannot be read
+
+
+def check_plots(folder: Path) -> None:
+    """Refuse at once what could not be drawn after hours of work; makes the folder.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OutputError: the folder cannot be made or written to.
+    """
+    _figure(1, 1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder}: no permission to write there")
 
 
 def draw_confusion(table: NDArray[np.int64], names: Sequence[str], target: Path) -> None:
