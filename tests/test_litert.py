@@ -221,7 +221,7 @@ def test_a_truncated_file_is_refused(plain: Path) -> None:
 
 def test_without_the_extra_the_pip_line_is_named(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(MissingExtraError, match=r"plain.tflite needs .*pip install 'zsar\[litert\]'"):
+    with pytest.raises(MissingExtraError, match=r"plain.tflite needs .*pip install ai-edge-litert"):
         LiteRTModel(plain, NAMES)
 
 

@@ -58,8 +58,9 @@ def test_an_added_bank_speaks_for_what_it_knows_and_no_more() -> None:
     expected = alone.visual[0].numpy() + gate * added.visual[0].numpy()
     np.testing.assert_allclose(both.visual[0].numpy(), expected / np.linalg.norm(expected), atol=1e-5)
     torch.testing.assert_close(both.visual[1], alone.visual[1], atol=1e-4, rtol=0)
-    torch.testing.assert_close(weights[:, :3], own_weights)
-    np.testing.assert_allclose(weights[0, 3:].numpy(), [gate, 0], atol=1e-6)
+    torch.testing.assert_close(weights[0, :3] * (1 + gate), own_weights[0])
+    np.testing.assert_allclose(weights[0, 3:].numpy(), [gate / (1 + gate), 0], atol=1e-6)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))
     assert weights[1, 3:].sum() < 1e-4
 
 
@@ -90,6 +91,8 @@ def test_file_round_trip_is_exact(tmp_path: Path) -> None:
     assert torch.equal(read.semantic, written.semantic)
     assert torch.equal(read.visual, written.visual)
     assert [path.name for path in tmp_path.iterdir()] == ["bank.safetensors"]
+    (tmp_path / "any file").touch()
+    assert (tmp_path / "bank.safetensors").stat().st_mode == (tmp_path / "any file").stat().st_mode
 
 
 def test_an_existing_file_is_kept_unless_told(tmp_path: Path) -> None:

@@ -88,5 +88,5 @@ def test_batches_must_be_shared_evenly() -> None:
 
 def test_accelerate_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'zsar\[distributed\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install accelerate"):
         Team()

@@ -1,14 +1,14 @@
 """The error tree. Every message says what was given, what is allowed, and what to do next.
 
-    ZsarError
-    ├── UsageError            a value the user typed is wrong (exit code 2)
-    │   ├── ConfigError       a configuration file or environment variable
-    │   └── LabelError        a label file or list
-    ├── InputError            one input cannot be used; the job goes on (exit code 3 at its end)
-    ├── ModelError            weights or bundle missing, damaged or of another kind
-    │   └── PrototypeError    a prototype file missing, damaged or made by another model
-    ├── OutputError           a result cannot be written
-    └── MissingExtraError     an optional package is not installed
+ZsarError
+├── UsageError            a value the user typed is wrong (exit code 2)
+│   ├── ConfigError       a configuration file or environment variable
+│   └── LabelError        a label file or list
+├── InputError            one input cannot be used; the job goes on (exit code 3 at its end)
+├── ModelError            weights or bundle missing, damaged or of another kind
+│   └── PrototypeError    a prototype file missing, damaged or made by another model
+├── OutputError           a result cannot be written
+└── MissingExtraError     an optional package is not installed
 """
 
 from __future__ import annotations
@@ -85,4 +85,6 @@ class MissingExtraError(ZsarError):
         self.package, self.extra, self.purpose = package, extra, purpose
 
     def __str__(self) -> str:
-        return f"{self.purpose} needs the package '{self.package}': pip install 'zsar[{self.extra}]'"
+        return (
+            f"{self.purpose} needs the package '{self.package}': pip install {self.package} (the extra '{self.extra}')"
+        )

@@ -122,7 +122,10 @@ class PrototypeBank:
         tensors = {"semantic": self.semantic.contiguous(), "visual": self.visual.contiguous()}
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
+            part.touch()  # by the user's own umask; safetensors alone would make it readable to its owner only
+            mode = part.stat().st_mode
             save_file(tensors, part, metadata)
+            part.chmod(mode)
             os.replace(part, path)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)
@@ -218,11 +221,12 @@ def compose_beside(
         labels, semantic, top_k, temperature: see `compose`.
 
     Returns:
-        the composed bank of U classes, and the weights in the sum [U, S + X], in the order of `bank.beside(added)`.
+        the composed bank of U classes, and each class's part in it, rows that sum to 1 [U, S + X], in the order of
+        `bank.beside(added)`.
     """
     own, own_weights = compose(bank, labels, semantic, top_k, temperature)
     other, other_weights = compose(added, labels, semantic, top_k, temperature)
     nearest = (semantic @ added.semantic.T).amax(dim=1)
     gate = ADDED_SHARE * torch.sigmoid((nearest - ADDED_NEAR) / ADDED_WIDTH)[:, None]
     visual = torch.nn.functional.normalize(own.visual + gate * other.visual, dim=1)
-    return replace(own, visual=visual), torch.cat([own_weights, gate * other_weights], dim=1)
+    return replace(own, visual=visual), torch.cat([own_weights, gate * other_weights], dim=1) / (1 + gate)

@@ -83,7 +83,10 @@ def write_bundle(
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir()
+        (part / WEIGHTS).touch()  # by the user's own umask; safetensors alone would make it readable to its owner only
+        mode = (part / WEIGHTS).stat().st_mode
         save_file({key: value.contiguous().cpu() for key, value in weights.items()}, part / WEIGHTS)
+        (part / WEIGHTS).chmod(mode)
         fingerprint = f"{kind}-{sha256_of(part / WEIGHTS)[:12]}"
         made = PrototypeBank(bank.labels, bank.semantic, bank.visual, fingerprint, bank.text_encoder, bank.kind)
         made.write(part / PROTOTYPES)
