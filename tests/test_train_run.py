@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from training_data import COLOURS, SMALL, write_dataset, write_settings
 
 from zsar_cli.errors import InputError, OutputError, UsageError
+from zsar_cli.models.backbones import BackboneConfig, open_backbone
 from zsar_cli.models.bundle import read_bundle
 from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.scoring import TransferSettings
@@ -24,6 +25,17 @@ from zsar_cli.training.folder import RunFolder
 Run = Callable[..., Finished]
 CLASSES = [f"{name}_thing" for name in COLOURS]
 MINILM = "minilm-53aa51172d14"
+DIE = """
+import os, signal
+replace, seen = os.replace, []
+def dying(source, target, **how):
+    replace(source, target, **how)
+    if str(target).endswith("checkpoint.pt"):
+        seen.append(target)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+os.replace = dying
+"""
 
 
 @pytest.fixture(scope="module")
@@ -69,20 +81,9 @@ def test_the_model_works_at_once(whole: Path, place: Path, zsar_here: Run, folde
 
 
 def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(place: Path, whole: Path, zsar: Runner) -> None:
-    die = """
-import os, signal
-replace, seen = os.replace, []
-def dying(source, target, **how):
-    replace(source, target, **how)
-    if str(target).endswith("checkpoint.pt"):
-        seen.append(target)
-        if len(seen) == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-os.replace = dying
-"""
     run = ("train", place / "data", "-o", place / "killed", "--steps", 6, "--checkpoint-every", 2, *SMALL,
            place / "settings.yaml")  # fmt: skip
-    finished = zsar(*run, code=None, variables=preload(place / "die", die))
+    finished = zsar(*run, code=None, variables=preload(place / "die", DIE))
     assert finished.code == -9 and not (place / "killed" / "model").exists()
     with open(place / "killed" / "metrics.jsonl", "a") as file:
         file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')  # what a run may have got to after its checkpoint
@@ -165,15 +166,39 @@ def test_mistakes_are_refused_before_any_work(place: Path, tmp_path: Path, zsar_
     (tmp_path / "all.txt").write_text("\n".join(CLASSES))
     none = zsar_here("train", data, "-o", tmp_path / "run", "--unseen", tmp_path / "all.txt", code=2).stderr
     assert "none is left to train on" in none
-    wrong = write_settings(tmp_path, "lr: slow\nworkers: 2\ncolour: 3\nmixup: 5.0\n")
+    wrong = write_settings(tmp_path, "lr: slow\nworkers: 2\nhue: 3\nmixup: 5.0\n")
     prose = zsar_here("train", data, "-o", tmp_path / "run", "--config", wrong, code=2).prose
     assert "lr: slow: " in prose
-    wrong = write_settings(tmp_path, "workers: 2\ncolour: 3\nmixup: 5.0\n")
+    wrong = write_settings(tmp_path, "workers: 2\nhue: 3\nmixup: 5.0\n")
     message = zsar_here("train", data, "-o", tmp_path / "run", "--config", wrong, code=2).stderr
-    assert "no such key: colour" in message and "mixup is 5.0" in message
+    assert "no such key: hue" in message and "mixup is 5.0" in message
     missing = zsar_here("train", tmp_path / "nowhere", "-o", tmp_path / "run", "--config", settings, code=2).stderr
     assert "no such data set" in missing
     assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_changes_the_backbone_and_resumes_too(place: Path, tmp_path: Path, zsar: Runner) -> None:
+    settings = write_settings(tmp_path, "finetune:\n  batch: 4\n  learning_rate: 1e-4\n")
+    run = ("train", place / "data", "--steps", 2, "--finetune", 2, "--checkpoint-every", 1, *SMALL, settings)
+    # The gradients of convolutions are summed in whatever order several threads end.
+    alone = {"OMP_NUM_THREADS": "1"}
+    zsar(*run, "-o", tmp_path / "whole", variables=alone)
+    bundle = read_bundle(tmp_path / "whole" / "model", "rest", MINILM)
+    assert bundle.settings["backbone"]["fingerprint"] == "efficientnet-lite0-579344248a93-tuned"
+    published = open_backbone(BackboneConfig("efficientnet-lite0"), torch.device("cpu"), torch.float32)
+    for name, value in published.network.named_parameters():
+        assert not torch.equal(bundle.weights[f"backbone.{name}"], value), name
+    records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+    die = DIE.replace("== 2", "== 3")  # after the first step of fine-tuning
+    assert zsar(*run, "-o", tmp_path / "killed", code=None, variables=alone | preload(tmp_path / "die", die)).code == -9
+    zsar(*run, "-o", tmp_path / "killed", "--resume", variables=alone)
+    weights = [load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("whole", "killed")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    names = [part for name in CLASSES for part in ("--label", name)]
+    clips = [place / "data" / name / "clip0" for name in CLASSES]
+    command = ("classify", *clips, *names, "--model", tmp_path / "whole", "--format", "jsonl", "--no-cache")
+    assert [record["predictions"][0]["label"] for record in zsar(*command).records] == CLASSES
 
 
 def test_a_checkpoint_is_whole_and_of_its_data(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ Output = Annotated[
 ]  # fmt: skip
 Config = Annotated[
     Path | None,
-    option("--config", "YAML file: these options, and the sections train, model, clip, backbone and transfer.",
+    option("--config", "YAML file: these options; sections train, model, clip, backbone, finetune, transfer.",
            callback=_read_config, is_eager=True, metavar="FILE"),
 ]  # fmt: skip
 Names = Annotated[
@@ -89,6 +89,11 @@ Validation = Annotated[
     option("--validation", "Share of the classes held out to select the step; 0 trains on all.", panel=TRAINING,
            metavar="SHARE"),
 ]  # fmt: skip
+FineTune = Annotated[
+    int | None,
+    option("--finetune", "Steps in which the backbone is trained as well, after the others.", show_default="0",
+           panel=TRAINING, min=0, metavar="STEPS"),
+]  # fmt: skip
 Every = Annotated[int, option("--checkpoint-every", "Steps between checkpoints.", panel=TRAINING, min=1)]
 Resume = Annotated[bool, option("--resume", "Go on with the run in the output folder.", panel=options.OUTPUT)]
 Overwrite = Annotated[bool, option("--overwrite", "Remove the run in the output folder.", panel=options.OUTPUT)]
@@ -119,6 +124,7 @@ def train(
     lr: Rate = None,
     seed: Seed = None,
     validation: Validation = None,
+    finetune: FineTune = None,
     checkpoint_every: Every = 20,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -134,7 +140,7 @@ def train(
         "clip.frames": frames, "clip.flip": False if no_flip else None,
         "backbone.name": backbone, "backbone.weights": backbone_weights, "backbone.size": size,
         "train.steps": steps, "epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
-        "train.seed": seed, "train.validation": validation,
+        "train.seed": seed, "train.validation": validation, "finetune.steps": finetune,
     }  # fmt: skip
     from zsar_cli.pipeline import EmbedSettings
     from zsar_cli.training.run import Job, TrainingRun
@@ -164,7 +170,7 @@ def _watched(run: TrainingRun, messages: Messages) -> int:
         skipped = run.extract(bar.advance)
     for failure in skipped if run.first else ():
         messages.error(str(failure))
-    with messages.progress(run.schedule.steps, what="steps") as bar:
+    with messages.progress(run.steps, what="steps") as bar:
         result = run.fit(lambda record: bar.advance())
     if not run.first:
         return 0

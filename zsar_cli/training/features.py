@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,10 @@ from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.training.settings import ClipConfig
 from zsar_cli.video.reader import decoder_versions
-from zsar_cli.video.types import DecodedVideo, Geometry
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
 from zsar_cli.video.workers import DecodePool
 
-__all__ = ["Extracted", "extract", "pack", "packed_before"]
+__all__ = ["Extracted", "extract", "pack", "packed_before", "store_frames"]
 
 Array = NDArray[np.float16]
 
@@ -146,3 +147,34 @@ def pack(videos: Sequence[Extracted], cache: FeatureCache, target: Path) -> Tens
 def packed_before(target: Path) -> Tensor:
     """What another process packed into that file."""
     return torch.from_numpy(np.lib.format.open_memmap(target, "r+"))
+
+
+def store_frames(
+    videos: Sequence[Extracted], sampling: Sampling, geometry: Geometry, decoding: EmbedSettings, target: Path
+) -> Tensor:
+    """Decoded frames of all videos as one array on disk, memory-mapped: uint8 [N, T, R, R, 3].
+
+    Args:
+        videos: N, all of which could be decoded before.
+        sampling, geometry: one clip of T frames, R x R.
+        decoding: decoder, workers and timeout.
+        target: the file; it appears when it is whole.
+
+    Raises:
+        InputError: a video can no longer be decoded.
+        OutputError: the file cannot be written.
+    """
+    workers = decoding.workers or max(1, min(8, processors() - 1))
+    shape = (len(videos), sampling.frames, geometry.size, geometry.size, 3)
+    part = target.with_suffix(".part")
+    try:
+        stored = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        with DecodePool(workers, decoding.timeout, sampling, geometry, decoding.decoder) as pool:
+            for row, video in enumerate(pool.decode(video.item.path for video in videos)):
+                if isinstance(video, InputError):
+                    raise video
+                stored[row] = video.frames
+        os.replace(part, target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None
+    return torch.from_numpy(stored)

@@ -5,6 +5,7 @@ skipped.tsv     videos that could not be used, with the reason
 metrics.jsonl   a line for each step
 checkpoint.pt   the latest state, to resume from
 features.npy    features of all videos while it runs
+frames.npy      frames of all videos while it fine-tunes
 curves.png      the metrics as a picture
 tensorboard/    the same for TensorBoard, where asked for
 model/          the result: a bundle
@@ -28,7 +29,7 @@ from zsar_cli.errors import InputError, OutputError, UsageError
 __all__ = ["RunFolder"]
 
 FORMAT = "zsar.checkpoint/1"
-FILES = ("run.yaml", "skipped.tsv", "metrics.jsonl", "checkpoint.pt", "features.npy", "curves.png")
+FILES = ("run.yaml", "skipped.tsv", "metrics.jsonl", "checkpoint.pt", "features.npy", "frames.npy", "curves.png")
 FOLDERS = ("tensorboard", "model")
 
 
@@ -96,6 +97,11 @@ class RunFolder:
         rows = [("path", "stage", "reason"), *((one.path, one.stage, one.reason) for one in failures)]
         text = "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
         _replace(file, text.encode("utf-8", "surrogateescape"))
+
+    def remove_scratch(self) -> None:
+        """Remove what only a running run needs."""
+        for name in ("features.npy", "frames.npy"):
+            (self.root / name).unlink(missing_ok=True)
 
     def save(self, state: Mapping[str, Any], data: str) -> None:
         """Keep the state of the run over data of that digest; the file changes at once or not at all."""

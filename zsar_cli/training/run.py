@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,16 +30,19 @@ from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.training.calibration import calibrated
 from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.features import Extracted, extract, pack, packed_before
+from zsar_cli.training.features import Extracted, extract, pack, packed_before, store_frames
+from zsar_cli.training.finetune import MARGIN, STORED, Finetune, plain_view
 from zsar_cli.training.folder import RunFolder
 from zsar_cli.training.inference import embed_clips
 from zsar_cli.training.settings import RunConfig
 from zsar_cli.training.state import TrainState
 from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
+from zsar_cli.video.types import Geometry
 
 __all__ = ["Job", "TrainingRun"]
 
+Record = Mapping[str, float]
 PACKAGES = ("torch", "transformers", "sentence-transformers", "av", "numpy")
 
 
@@ -98,7 +102,9 @@ class TrainingRun:
         device = resolve_device(job.device)
         if device.type == "cuda" and team is not None and job.device in ("auto", "cuda"):
             device = torch.device("cuda", team.rank % torch.cuda.device_count())
-        precision = resolve_precision(job.precision, device)
+        if team is not None and job.config.finetune.steps:
+            raise UsageError("--finetune runs in one process; train with torchrun without it")
+        self._precision = precision = resolve_precision(job.precision, device)
         self._log = _event_writer(self.folder) if job.tensorboard and self.first else None
         self.backbone: Backbone = open_backbone(job.config.backbone, device, precision)
         self._cache, self._tokens = FeatureCache(job.cache), minilm_tokens()
@@ -140,7 +146,7 @@ class TrainingRun:
                 raise UsageError(f"the class '{name}' has no usable video ({first}); mend it or remove the class")
         return self._skipped
 
-    def fit(self, done: Callable[[Mapping[str, float]], None] = lambda record: None) -> TrainResult:
+    def fit(self, done: Callable[[Record], None] = lambda record: None) -> TrainResult:
         """Train; call after `extract`.
 
         Args:
@@ -152,23 +158,86 @@ class TrainingRun:
         self._features = ClipFeatures(self._packed(), targets)
         texts = self._tokens.tokens([label_texts(label) for label in self.labels])
         config = self.schedule
-        state = self.folder.load(data)
+        saved = self.folder.load(data) or {"trained": None, "tuned": None}
         self._wait()
         if self.first:
-            self.folder.keep_metrics(int(state["step"]) if state else 0)
+            steps = [saved[stage]["step"] for stage in ("trained", "tuned") if saved[stage]]
+            self.folder.keep_metrics(sum(map(int, steps)))
+        trained = saved["trained"]
 
-        def report(record: Mapping[str, float], state: TrainState) -> None:
-            if not self.first:
-                return
-            self.folder.add_metrics(record)
-            if self._log is not None:
-                self._log(record)
-            if state.step % job.checkpoint_every == 0 or state.step == config.steps:
-                self.folder.save(state.state_dict(), data)
-            done(record)
+        def report(record: Record, state: TrainState) -> None:
+            nonlocal trained
+            trained = state.state_dict()
+            if self.first:
+                self._record(record, done, {"trained": trained, "tuned": None})
 
-        self._result = train_on_features(self._features, texts, job.config.shape(), config, report, state, self.team)
-        return self._result
+        result = train_on_features(self._features, texts, job.config.shape(), config, report, trained, self.team)
+        if job.config.finetune.steps:
+            result = self._finetune(result, {"trained": trained, "tuned": saved["tuned"]}, done)
+        self._result = result
+        return result
+
+    def _record(self, record: Record, done: Callable[[Record], None], state: Mapping[str, Any]) -> None:
+        """Keep what a step gave, and now and then the state after it."""
+        self.folder.add_metrics(record)
+        if self._log is not None:
+            self._log(record)
+        if record["step"] % self.job.checkpoint_every == 0 or record["step"] in (self.schedule.steps, self.steps):
+            self.folder.save(state, self._digest())
+        done(record)
+
+    def _finetune(self, result: TrainResult, saved: dict[str, Any], done: Callable[[Record], None]) -> TrainResult:
+        """The trained model tuned together with its backbone, on the classes that trained."""
+        config = self.job.config
+        # In float32: half precision is for activations, small steps of weights would be lost in it.
+        self.backbone = open_backbone(config.backbone, next(self.backbone.parameters()).device, torch.float32)
+        model, head = copy.deepcopy(result.model), copy.deepcopy(result.head)
+        assert self._features is not None
+        frames, targets = self._frames(), self._features.targets
+        classes, _ = split_classes(len(self.labels), self.schedule)
+        rows = torch.isin(targets, classes).nonzero()[:, 0]
+        tuning = Finetune(
+            self.backbone, model, head, frames if len(rows) == len(targets) else frames[rows],
+            torch.searchsorted(classes, targets[rows]),
+            self._tokens.tokens([label_texts(self.labels.labels[index]) for index in classes.tolist()]),
+            config.finetune, self.schedule, config.clip.flip,
+            None if self._precision == torch.float32 else self._precision,
+        )  # fmt: skip
+
+        def report(record: Record) -> None:
+            counted = {**record, "step": self.schedule.steps + int(record["step"])}
+            self._record(counted, done, {"trained": saved["trained"], "tuned": tuning.state_dict()})
+
+        tuning.run(report, saved["tuned"])
+        self.backbone.requires_grad_(False).fingerprint += "-tuned"
+        self._features = ClipFeatures(self._plain_features(frames), targets)
+        return TrainResult(model, head, result.history, self.steps)
+
+    def _frames(self) -> Tensor:
+        """Decoded frames, somewhat larger and twice as many as the backbone sees at a time."""
+        config, file = self.job.config, self.folder.root / "frames.npy"
+        if self.job.resume and file.is_file():
+            return packed_before(file)
+        side = round(config.backbone.side * MARGIN)
+        geometry = Geometry(side, side if config.clip.geometries(side)[0].resize else None)
+        sampling = replace(config.clip.sampling, clips=1, frames=STORED * config.clip.frames)
+        return store_frames(self._videos, sampling, geometry, self.job.decoding, file)
+
+    @torch.inference_mode()
+    def _plain_features(self, frames: Tensor) -> Tensor:
+        """Features of the tuned backbone for what it sees when classifying: float16 [N, 1 or 2, T, G, G, C]."""
+        config, device = self.job.config, next(self.backbone.parameters()).device
+        grids = []
+        for part in torch.split(frames, 8):
+            views = plain_view(part, config.backbone.side).to(device)
+            both = [views, views.flip(3)] if config.clip.flip else [views]
+            grids.append(torch.stack([self.backbone(view) for view in both], dim=1).half().cpu())
+        return torch.cat(grids)
+
+    @property
+    def steps(self) -> int:
+        """Of training and fine-tuning together; call after `extract`."""
+        return self.schedule.steps + self.job.config.finetune.steps
 
     @property
     def schedule(self) -> TrainConfig:
@@ -189,7 +258,7 @@ class TrainingRun:
         fingerprint = write_rest(
             self.folder.model, name=self.job.output.name, model=model, backbone=self.backbone, seen=seen,
             clip=config.clip.settings(config.backbone.side), transfer=transfer, provenance=self._provenance(),
-            overwrite=True,
+            changed=config.finetune.steps > 0, overwrite=True,
         )  # fmt: skip
         notes = []
         try:
@@ -197,7 +266,7 @@ class TrainingRun:
         except MissingExtraError as error:
             notes.append(f"no curves.png: {error}")
         self._features = None
-        (self.folder.root / "features.npy").unlink(missing_ok=True)
+        self.folder.remove_scratch()
         return fingerprint, notes
 
     def _packed(self) -> Tensor:

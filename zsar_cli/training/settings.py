@@ -16,6 +16,7 @@ from zsar_cli.models.rest import RestConfig
 from zsar_cli.models.rest_video import ClipSettings
 from zsar_cli.scoring import TransferSettings
 from zsar_cli.training.config import TrainConfig
+from zsar_cli.training.finetune import FinetuneConfig
 from zsar_cli.video.types import Geometry, Sampling
 
 __all__ = ["SECTIONS", "ClipConfig", "RunConfig", "is_setting", "read_run_config"]
@@ -69,7 +70,7 @@ class RunConfig:
     """Everything that decides the weights, the data apart.
 
     Args:
-        backbone, clip, train: see their classes.
+        backbone, clip, train, finetune: see their classes.
         model: the shape of the Transformer; its `features` follow from the backbone.
         transfer: how the trained model scores; its scales are measured at the end, its temperature is that of `train`.
         epochs: passes over the data in place of `train.steps`; 0 takes the steps.
@@ -82,6 +83,7 @@ class RunConfig:
     transfer: TransferSettings = field(
         default_factory=lambda: TransferSettings(top_k=10, transfer_weight=0.5, conse_weight=0.0, text_weight=0.5)
     )
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     epochs: int = 0
 
     def shape(self) -> RestConfig:
@@ -112,6 +114,7 @@ SECTIONS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
         "model": _keys(RestConfig, "features", "text_features"),
         "clip": _keys(ClipConfig),
         "backbone": _keys(BackboneConfig),
+        "finetune": _keys(FinetuneConfig),
         "transfer": _keys(TransferSettings, "temperature", "logit_scale", *(
             f"{name}_scale" for name in ("transfer", "conse", "text"))),
     }
