@@ -96,10 +96,19 @@ def test_a_damaged_file_is_named_with_the_way_out_and_can_be_cleared(tmp_path: P
     cache.close()
     for name in tmp_path.iterdir():
         name.write_bytes(b"this is no database" * 100)
-    with pytest.raises(ZsarError, match=r"embeddings-1.sqlite cannot be used .*zsar cache clear.*--no-cache"):
+    with pytest.raises(
+        ZsarError, match=r"embeddings-1.sqlite cannot be used .*zsar cache clear --cache-dir .*--no-cache"
+    ):
         EmbeddingCache(tmp_path).get(["a"])
     assert EmbeddingCache(tmp_path).clear() > 0
     assert EmbeddingCache(tmp_path).get(["a"]) == {}
+
+
+def test_a_place_that_cannot_be_written_is_told_before_work_begins(tmp_path: Path) -> None:
+    EmbeddingCache(tmp_path / "fine").check()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ZsarError, match="cannot be used"):
+        EmbeddingCache(tmp_path / "file" / "below").check()
 
 
 def test_two_processes_write_side_by_side_and_one_is_killed(tmp_path: Path) -> None:

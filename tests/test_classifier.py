@@ -57,6 +57,13 @@ def test_several_paths_give_records_in_order_and_failures_as_values(classifier: 
     assert [record.error is None for record in records] == [True, False, True]
 
 
+def test_any_iterable_of_paths_and_nothing_else(classifier: ZeroShotClassifier, home: Path) -> None:
+    several = classifier.classify((home / name for name in ("0.mp4", "1.mp4")), ["jumping"])
+    assert [Path(record.path).name for record in several] == ["0.mp4", "1.mp4"]
+    with pytest.raises(UsageError, match=r"b'a.mp4' is no path of a video"):
+        classifier.classify([b"a.mp4"], ["jumping"])  # type: ignore[list-item]
+
+
 def test_one_bad_path_raises(classifier: ZeroShotClassifier, home: Path) -> None:
     with pytest.raises(InputError, match=r"absent.mp4: find failed: no such file or folder"):
         classifier.classify(home / "absent.mp4", ["jumping"])

@@ -8,13 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import overload
 
 import torch
 from torch import Tensor
 
-from zsar_cli.errors import InputError, PrototypeError
+from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.explanation import Explanation, explain
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel
@@ -27,6 +26,7 @@ from zsar_cli.store.cache import EmbeddingCache
 
 __all__ = ["Classifier", "Labelled", "LabelsLike", "ZeroShotClassifier"]
 
+PathLike = str | os.PathLike[str]
 LabelsLike = LabelSet | str | os.PathLike[str] | Iterable[str | Label]
 
 
@@ -77,18 +77,16 @@ class Classifier(ABC):
         """What every result of a job depends on; `bank` describes a bank that is not the model's own."""
 
     @overload
-    def classify(self, videos: str | os.PathLike[str], labels: LabelsLike) -> VideoRecord: ...
+    def classify(self, videos: PathLike, labels: LabelsLike) -> VideoRecord: ...  # type: ignore[overload-overlap]
 
     @overload
-    def classify(self, videos: list[str] | list[Path], labels: LabelsLike) -> list[VideoRecord]: ...
+    def classify(self, videos: Iterable[PathLike], labels: LabelsLike) -> list[VideoRecord]: ...
 
-    def classify(
-        self, videos: str | os.PathLike[str] | list[str] | list[Path], labels: LabelsLike
-    ) -> VideoRecord | list[VideoRecord]:
+    def classify(self, videos: PathLike | Iterable[PathLike], labels: LabelsLike) -> VideoRecord | list[VideoRecord]:
         """Which of the labels happens in each video.
 
         Args:
-            videos: one path, or several.
+            videos: the path of one video (or folder of frames), or several.
             labels: names, a label file, or a `LabelSet`.
 
         Returns:
@@ -99,9 +97,9 @@ class Classifier(ABC):
             LabelError: the labels cannot be used.
         """
         labelled = self.prepare(LabelSet.of(labels))
-        if isinstance(videos, list):
-            return list(self.classify_each([os.fspath(path) for path in videos], labelled))
-        (item,) = self.embed([os.fspath(videos)])
+        if not isinstance(videos, str | os.PathLike):
+            return list(self.classify_each([_text(path) for path in videos], labelled))
+        (item,) = self.embed([_text(videos)])
         if isinstance(item, InputError):
             raise item
         return self.record(item, labelled)
@@ -231,13 +229,13 @@ class ZeroShotClassifier(Classifier):
         )
         return bank, [failure for group in failures.values() for failure in group]
 
-    def explain(self, labels: LabelSet, top: int = 5) -> Explanation:
+    def explain(self, labels: LabelsLike, top: int = 5) -> Explanation:
         """What composes each label and what the model will confuse (see `explanation.explain`).
 
         Raises:
             PrototypeError: the model has no bank of seen classes, so nothing is composed.
         """
-        labelled = self.prepare(labels)
+        labelled = self.prepare(LabelSet.of(labels))
         if self.bank is None or labelled.prototypes is None or labelled.weights is None:
             raise PrototypeError(f"the model '{self.model.name}' has no bank of seen classes; give --prototypes")
         bank = self.bank if self.added is None else self.bank.beside(self.added)
@@ -258,3 +256,15 @@ class ZeroShotClassifier(Classifier):
             versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},
             notes=labels.notes,
         )
+
+
+def _text(path: PathLike) -> str:
+    """A path as text.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise UsageError(f"{path!r} is no path of a video; give text or a pathlib.Path")
+    return text

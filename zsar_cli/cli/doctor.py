@@ -92,6 +92,7 @@ def _cache(given: Path | None) -> dict[str, Any]:
 
     cache = EmbeddingCache(cache_folder(given))
     try:
+        cache.check()
         state = cache.info()
     except ZsarError as error:
         return {"file": str(cache.path), "state": str(error)}

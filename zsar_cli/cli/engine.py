@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsar_cli.cli.console import Messages
-from zsar_cli.errors import UsageError
+from zsar_cli.errors import UsageError, ZsarError
 from zsar_cli.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -92,13 +92,28 @@ def open_classifier(
         precision=precision,
         prototypes=prototypes,
         bank=bank,
-        cache_dir=None if no_cache else cache_folder(cache_dir),
+        cache_dir=None if no_cache else _usable(cache_folder(cache_dir), messages),
     )
     for member in classifier.members:
         one = member.model
         member.embedding = EmbedSettings(sampling=replace(one.sampling, **wanted), **embedding)
         messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
     return classifier
+
+
+def _usable(folder: Path, messages: Messages) -> Path | None:
+    """The cache's folder, or None with a warning: a cache saves time, and its loss must not cost the job."""
+    from zsar_cli.store.cache import EmbeddingCache
+
+    cache = EmbeddingCache(folder)
+    try:
+        cache.check()
+    except ZsarError as error:
+        messages.warning(f"{error}; going on without it")
+        return None
+    finally:
+        cache.close()
+    return folder
 
 
 def open_one(messages: Messages, *, model: list[str] | None, **options: Any) -> ZeroShotClassifier:

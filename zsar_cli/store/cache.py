@@ -80,6 +80,12 @@ class EmbeddingCache:
         with self._open() as connection, connection:
             connection.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?, ?)", rows)
 
+    def check(self) -> None:
+        """Open the cache and make sure that it can be written; makes the file."""
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+
     def info(self) -> CacheInfo:
         """Number and size of what is kept."""
         if not self.path.exists():
@@ -116,7 +122,7 @@ class EmbeddingCache:
         except (sqlite3.Error, OSError) as error:
             raise ZsarError(
                 f"the embedding cache {self.path} cannot be used ({error}); "
-                "'zsar cache clear' removes it, --no-cache works without it"
+                f"'zsar cache clear --cache-dir {self.path.parent}' removes a damaged one, --no-cache works without"
             ) from None
 
     def _connect(self) -> sqlite3.Connection:
