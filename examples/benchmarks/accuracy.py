@@ -74,7 +74,7 @@ def report(truth: dict[str, str], ranks: dict[str, float], seconds: float, per_c
     by_class: dict[str, list[float]] = defaultdict(list)
     for path, label in truth.items():
         by_class[label].append(ranks[path])
-    print(f"{len(truth)} videos of {len(by_class)} classes, {seconds:.1f} s in all")
+    print(f"{len(truth)} videos of {len(by_class)} classes, {seconds:.1f} s in all (less where the cache knew them)")
     print(f"{'':8}{'mean per class':>16}{'95% interval':>16}{'all videos':>12}")
     for top in (1, 5):
         shares = np.array([np.mean([rank < top for rank in of_class]) for of_class in by_class.values()])
