@@ -17,7 +17,7 @@ EXAMPLE_LABELS = ROOT / "examples" / "labels.txt"
 # Names from the example file, whose embeddings the test session computes once.
 LABELS = ("chopping wood", "hammering a nail", "playing chess", "riding a bike", "swimming")
 # What a developer's shell may hold and a test must not depend on.
-_PRIVATE = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "PYTHONPATH")
+_PRIVATE = ("HF_HUB_OFFLINE", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "PYTHONPATH")
 
 
 @dataclass(frozen=True)
