@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -125,12 +126,11 @@ def _pull_file(
     """Fetch a .tflite file, and the names of its classes unless they are given, and add both."""
     import tempfile
 
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
     from zsar_cli.labels import LabelSet
     from zsar_cli.models.fetch import fetch
 
-    if offline or HF_HUB_OFFLINE:
+    # Read here rather than from huggingface_hub, which fixes it when it is first imported.
+    if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         rule = "--offline" if offline else "HF_HUB_OFFLINE is set"
         raise UsageError(f"{rule}: nothing is downloaded, so '{entry.name}' cannot be pulled")
     if not force and (there := _folder().find(entry.name)):
