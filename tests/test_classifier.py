@@ -132,3 +132,5 @@ def test_load_gives_the_builtin_model_with_its_bank_and_any_other(tmp_path: Path
 def test_load_names_what_is_allowed() -> None:
     with pytest.raises(UsageError, match="--bank merge: unknown; allowed: extend, replace"):
         load(bank="merge")
+    with pytest.raises(UsageError, match="--bank replace needs --prototypes"):
+        load(bank="replace")

@@ -141,3 +141,9 @@ def test_a_variable_that_is_wrong_is_refused(
 ) -> None:
     run = zsar_here("classify", "a.mp4", "--label", "x", cwd=tmp_path, variables={variable: value}, code=2)
     assert f"Invalid value for '{option}'" in run.prose
+
+
+def test_a_variable_that_sets_nothing_is_named(zsar_here: Callable[..., Finished], tmp_path: Path) -> None:
+    variables = {"ZSAR_TOPK": "2", "ZSAR_DEBUG": "", "ZSAR_TOP_K": "1"}
+    run = zsar_here("cache", "info", "--cache-dir", tmp_path, variables=variables, code=0)
+    assert run.stderr == "warning: ZSAR_TOPK sets nothing; did you mean ZSAR_TOP_K?\n"

@@ -95,6 +95,8 @@ def load(
     names = [model] if isinstance(model, str) else list(model)
     if bank not in BANKS:
         raise UsageError(f"--bank {bank}: unknown; allowed: {', '.join(BANKS)}")
+    if bank == "replace" and prototypes is None:
+        raise UsageError("--bank replace needs --prototypes: there is nothing to put in the place of the model's bank")
     if not names or (weights is not None and len(names) == 1):
         raise UsageError("--weights needs several models" if names else "no model; give at least one name")
     given = PrototypeBank.read(prototypes) if prototypes is not None else None

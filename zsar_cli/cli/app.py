@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import difflib
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
 from zsar_cli._version import __version__
 from zsar_cli.cli import cache, classify, doctor, evaluate, explain, models, prototypes, train
+from zsar_cli.cli.console import Messages
 from zsar_cli.cli.guard import guarded
 
 __all__ = ["app"]
 
 VARIABLES = "Every option --some-name can also be set by the variable ZSAR_SOME_NAME; the command line wins over it."
+OTHER_VARIABLES = ("ZSAR_DEBUG", "ZSAR_MODELS_DIR")
 EPILOG = (
     "Every option --some-name can also be set by ZSAR_SOME_NAME or as 'some-name: value' in a --config file; "
     "the command line wins over the variable, the variable over the file."
@@ -36,11 +41,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _all(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    known = {*OTHER_VARIABLES, *_variables(context.command)}
+    for name in sorted(os.environ):
+        if name.startswith("ZSAR_") and name not in known and not name.startswith("ZSAR_TEST_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            Messages().warning(f"{name} sets nothing" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _variables(command: Any) -> Iterator[str]:
+    """The variables that the options of a command and of those below it read."""
+    for parameter in command.params:
+        names = getattr(parameter, "envvar", None)
+        yield from [names] if isinstance(names, str) else names or ()
+    for below in getattr(command, "commands", {}).values():
+        yield from _variables(below)
 
 
 app.command("classify", epilog=EPILOG)(guarded(classify.classify))
