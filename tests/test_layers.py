@@ -16,6 +16,7 @@ PACKAGE = Path(zsar_cli.__file__).parent
 ROOMS = (
     "_version",
     "errors",
+    "tensors",
     "labels",
     "video",
     "inputs",

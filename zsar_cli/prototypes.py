@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.labels import readable
 from zsar_cli.semantics.relatedness import relatedness
+from zsar_cli.tensors import write_tensors
 
 __all__ = ["FORMAT", "PrototypeBank", "compose", "compose_beside", "mean_prototypes"]
 
@@ -122,10 +122,7 @@ class PrototypeBank:
         tensors = {"semantic": self.semantic.contiguous(), "visual": self.visual.contiguous()}
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            part.touch()  # by the user's own umask; safetensors alone would make it readable to its owner only
-            mode = part.stat().st_mode
-            save_file(tensors, part, metadata)
-            part.chmod(mode)
+            write_tensors(tensors, part, metadata)
             os.replace(part, path)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)

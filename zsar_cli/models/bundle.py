@@ -14,12 +14,13 @@ from typing import Any
 
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from zsar_cli.errors import ModelError, OutputError
 from zsar_cli.models.weights import sha256_of
 from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.tensors import write_tensors
 
 __all__ = ["FORMAT", "MANIFEST", "Bundle", "read_bundle", "write_bundle"]
 
@@ -83,10 +84,7 @@ def write_bundle(
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir()
-        (part / WEIGHTS).touch()  # by the user's own umask; safetensors alone would make it readable to its owner only
-        mode = (part / WEIGHTS).stat().st_mode
-        save_file({key: value.contiguous().cpu() for key, value in weights.items()}, part / WEIGHTS)
-        (part / WEIGHTS).chmod(mode)
+        write_tensors({key: value.contiguous().cpu() for key, value in weights.items()}, part / WEIGHTS)
         fingerprint = f"{kind}-{sha256_of(part / WEIGHTS)[:12]}"
         made = PrototypeBank(bank.labels, bank.semantic, bank.visual, fingerprint, bank.text_encoder, bank.kind)
         made.write(part / PROTOTYPES)

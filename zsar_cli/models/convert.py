@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from zsar_cli.errors import ModelError, OutputError
 from zsar_cli.models.checkpoint import PICKLES
 from zsar_cli.models.hub import SIDE_FILES, SUMS
 from zsar_cli.models.weights import sha256_of
+from zsar_cli.tensors import write_tensors
 
 __all__ = ["convert"]
 
@@ -50,7 +50,7 @@ def convert(source: Path, target: Path) -> Path:
     part = target.with_name(f"{target.name}.part")
     try:
         part.mkdir(parents=True)
-        save_file(_unshared(weights), part / "model.safetensors", {"format": "pt"})
+        write_tensors(_unshared(weights), part / "model.safetensors", {"format": "pt"})
         for pattern in SIDE_FILES:
             for file in folder.glob(pattern):
                 if not file.name.endswith(".index.json"):
