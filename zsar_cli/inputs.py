@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from zsar_cli.errors import InputError, UsageError
-from zsar_cli.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from zsar_cli.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
 
 __all__ = ["find_inputs"]
 
@@ -197,13 +197,7 @@ def _entries(folder: str, hidden: bool = False) -> list[str]:
         for name in os.listdir(folder)
         if (hidden or not name.startswith(".")) and name.lower() not in _DESKTOP_FILES
     )
-    return sorted(names, key=_natural)
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Sorts numbers by value and letters without case; `re.split` puts the numbers at the odd places."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+    return sorted(names, key=natural_order)
 
 
 def _checked(path: str) -> str | InputError:

@@ -7,7 +7,6 @@ before. Transparent parts are black, as in a video player.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from PIL import Image, ImageOps
 
 from zsar_cli.errors import InputError
 from zsar_cli.video.geometry import centre_crop, scaled_size
-from zsar_cli.video.reader import IMAGE_SUFFIXES
+from zsar_cli.video.reader import IMAGE_SUFFIXES, natural_order
 from zsar_cli.video.sampling import frames_shown, repeats, sample_times
 from zsar_cli.video.types import DecodedVideo, Geometry, Partial, Sampling, VideoInfo
 
@@ -77,14 +76,9 @@ def _result(
 # --- a folder of images ---
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that puts "img2" before "img10"."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
-
-
 def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
     names = [e.name for e in os.scandir(path) if e.is_file() and Path(e.name).suffix.lower() in IMAGE_SUFFIXES]
-    names = sorted((name for name in names if not name.startswith(".")), key=_natural)
+    names = sorted((name for name in names if not name.startswith(".")), key=natural_order)
     if not names:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(path, "open", f"the folder holds no images ({kinds})", NAME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,7 @@ from zsar_cli.video.geometry import check_geometry
 from zsar_cli.video.sampling import check_sampling
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoInfo
 
-__all__ = ["DECODERS", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "decoder_versions", "probe", "read_video"]
+__all__ = ["DECODERS", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "decoder_versions", "natural_order", "probe", "read_video"]
 
 DECODERS = ("pyav", "decord")
 
@@ -79,6 +80,12 @@ def decoder_versions() -> dict[str, str | None]:
     """Version of each decoder's package, None where it is not installed. Imports none of them."""
     packages = {"pyav": "av", "decord": "decord", "images": "pillow"}
     return {name: _version(package) for name, package in packages.items()}
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """A key that puts "img2" before "IMG10": numbers by value, letters without case; equal ones by the name itself."""
+    parts = re.split(r"(\d+)", name.casefold())  # the numbers stand at the odd places
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
 def _version(package: str) -> str | None:
