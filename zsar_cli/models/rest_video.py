@@ -18,7 +18,7 @@ from torch import Tensor
 from zsar_cli.errors import ModelError, ZsarError
 from zsar_cli.labels import Label
 from zsar_cli.models.backbones import PACKAGED, Backbone, BackboneConfig, network_of, open_backbone
-from zsar_cli.models.builtin import MINILM, minilm
+from zsar_cli.models.builtin import minilm
 from zsar_cli.models.bundle import read_bundle, write_bundle
 from zsar_cli.models.rest import RestConfig, RestModel
 from zsar_cli.prototypes import PrototypeBank
@@ -128,7 +128,8 @@ class RestVideoModel:
 
 def minilm_tokens() -> TokenEncoder:
     """The packaged MiniLM, verified, as an encoder of tokens."""
-    return TokenEncoder(MINILM.verified().parent, minilm().fingerprint)
+    packaged = minilm()
+    return TokenEncoder(packaged.folder, packaged.fingerprint)
 
 
 def seen_classes(model: RestModel, prototypes: Tensor, labels: Sequence[Label], tokens: TokenEncoder) -> PrototypeBank:
