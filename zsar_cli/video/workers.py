@@ -180,9 +180,7 @@ class _Worker:
         try:
             answer = self._ask(process, path, task.timeout)
         except _Expired:
-            reason = (
-                f"no result within {task.timeout:g} s; the decoder was stopped (--timeout raises the limit)"
-            )
+            reason = f"no result within {task.timeout:g} s; the decoder was stopped (--timeout raises the limit)"
             return InputError(path, "timeout", reason, task.decoder)
         except _Lost as error:
             return InputError(path, "decode", f"the decoder crashed ({error})", task.decoder)
