@@ -13,7 +13,7 @@ import torch
 
 from zsar_cli.errors import ModelError
 from zsar_cli.models.preprocess import Preprocess, read_preprocess
-from zsar_cli.video.geometry import centre_crop
+from zsar_cli.video.geometry import centre_square
 from zsar_cli.video.types import Geometry
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def test_same_numbers_as_the_models_own_processor(family: str) -> None:
     side = ours.geometry.resize or ours.geometry.size
     frames = np.random.default_rng(3).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
     wanted = processor(folder)(list(frames), return_tensors="pt")["pixel_values"].reshape(3, 3, 32, 32)
-    cut = np.stack([centre_crop(frame, ours.geometry.size) for frame in frames])
+    cut = np.stack([centre_square(frame, ours.geometry.size) for frame in frames])
     found = ours.apply(torch.from_numpy(cut)[None], CPU, torch.float32)[0]
     assert found.shape == wanted.shape
     assert (found - wanted).abs().max() <= TOLERANCE

@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 import pytest
 import videos
-from PIL import Image
+from PIL import Image, ImageOps
 from videos import Clip, read_code
 
 from zsar_cli.errors import InputError, UsageError
@@ -212,13 +212,17 @@ def test_a_short_video_repeats_frames_and_says_so(decoder: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
-@pytest.mark.parametrize("geometry", [Geometry(48), Geometry(48, 64), Geometry(64, 64)], ids=str)
-def test_scales_and_crops_as_an_independent_resize_does(decoder: str, geometry: Geometry, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "geometry", [Geometry(48), Geometry(48, 64), Geometry(64, 64), Geometry(64, None, True)], ids=str
+)
+def test_scales_cuts_and_pads_as_an_independent_resize_does(decoder: str, geometry: Geometry, tmp_path: Path) -> None:
     clip = videos.write_video(tmp_path / "a.mp4", frames=3, size=(320, 192), options={"qp": "5"})
     video = read_video(str(clip.path), Sampling(frames=3), geometry, decoder)
 
     image = Image.fromarray(videos.coded_image(0, (320, 192)))
-    if geometry.resize is None:
+    if geometry.letterbox:
+        expected = ImageOps.pad(image, (64, 64), Image.Resampling.BICUBIC)
+    elif geometry.resize is None:
         expected = image.resize((48, 48), Image.Resampling.BICUBIC)
     else:
         width, short = 320 * geometry.resize // 192, geometry.resize
@@ -449,6 +453,8 @@ def test_an_unknown_decoder_or_geometry_is_a_usage_error(tmp_path: Path) -> None
         read_video(str(clip.path), Sampling(), Geometry(0))
     with pytest.raises(UsageError, match="resize is 100: it must be at least the size cut out of it, 224"):
         read_video(str(clip.path), Sampling(), Geometry(224, 100))
+    with pytest.raises(UsageError, match="resize is 300: a letterboxed frame is not cut, so it must be None"):
+        read_video(str(clip.path), Sampling(), Geometry(224, 300, letterbox=True))
     with pytest.raises(UsageError, match="frames is 0"):
         read_video(str(clip.path), Sampling(frames=0), SQUASH)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from zsar_cli.errors import InputError
-from zsar_cli.video.geometry import centre_crop, scaled_size
+from zsar_cli.video.geometry import centre_square, scaled_size
 from zsar_cli.video.reader import IMAGE_SUFFIXES, natural_order
 from zsar_cli.video.sampling import frames_shown, repeats, sample_times
 from zsar_cli.video.types import DecodedVideo, Geometry, Partial, Sampling, VideoInfo
@@ -49,7 +49,7 @@ def _shape(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
     scaled = image.convert("RGB").resize(scaled_size(image.width, image.height, geometry), Image.Resampling.BICUBIC)
-    return centre_crop(np.asarray(scaled, dtype=np.uint8), geometry.size)
+    return centre_square(np.asarray(scaled, dtype=np.uint8), geometry.size)
 
 
 def _result(

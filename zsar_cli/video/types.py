@@ -43,10 +43,13 @@ class Geometry:
         size: S, the side of the square the model sees, in pixels.
         resize: the shorter side is scaled to this many pixels (swscale bicubic), then the centre S x S is cut
             out; None scales both sides to S without keeping the aspect ratio.
+        letterbox: the longer side is scaled to S and the rest of the square is black: the whole frame, undistorted.
+            Then `resize` is None.
     """
 
     size: int
     resize: int | None = None
+    letterbox: bool = False
 
 
 @dataclass(frozen=True)
