@@ -34,6 +34,8 @@ def test_natural_names_from_a_table(home: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.csv"
     names.write_text("folder,label\nApplyEyeMakeup,putting on eye makeup\nYoYo,playing with a yo-yo\n")
     assert read_dataset(home, names).classes.names == ("putting on eye makeup", "playing with a yo-yo")
+    names.write_text("folder,label,descriptions\nApplyEyeMakeup,eye makeup,a mirror| a brush |\nYoYo,yo-yo,\n")
+    assert [label.descriptions for label in read_dataset(home, names).classes] == [("a mirror", "a brush"), ()]
     names.write_text("folder,label\nYoYo,playing with a yo-yo\n")
     with pytest.raises(UsageError, match=r"names.csv: has no row for 'ApplyEyeMakeup'"):
         read_dataset(home, names)

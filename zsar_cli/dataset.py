@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zsar_cli.errors import InputError, LabelError, UsageError
 from zsar_cli.inputs import find_inputs
-from zsar_cli.labels import LabelSet, readable
+from zsar_cli.labels import Label, LabelSet, readable
 
 __all__ = ["Dataset", "Item", "read_dataset", "read_split"]
 
@@ -69,7 +69,8 @@ def read_dataset(source: Path, names: Path | None = None) -> Dataset:
     Args:
         source: a folder that holds one folder of videos per class; or a .csv or .tsv table with the columns `path`
             (relative to the table) and `label`.
-        names: .csv with the columns `folder` and `label`: natural names for the folders.
+        names: .csv with the columns `folder` and `label`, natural names for the folders, and perhaps `descriptions`:
+            sentences about each, separated by "|".
 
     Raises:
         UsageError: it is not there, has no classes, a class has no videos, or a name is missing.
@@ -87,8 +88,9 @@ def read_dataset(source: Path, names: Path | None = None) -> Dataset:
         absent = sorted({item.label for item in found} - set(natural))
         if absent:
             raise UsageError(f"{names}: has no row for {', '.join(map(repr, absent))}")
-        found = [replace(item, label=natural[item.label]) for item in found]
-    classes = LabelSet.from_names(dict.fromkeys(item.label for item in found))
+        found = [replace(item, label=natural[item.label].name) for item in found]
+    described = {label.name: label for label in natural.values()}
+    classes = LabelSet.from_names([described.get(name, name) for name in dict.fromkeys(item.label for item in found)])
     # Labels that read the same are one class: the first spelling stands for all.
     spelling = {label.text.casefold(): label.name for label in classes}
     items = tuple(replace(item, label=spelling[readable(item.label).casefold()]) for item in found)
@@ -150,7 +152,7 @@ def _from_table(source: Path) -> Iterator[Item]:
         yield Item(str(source.parent / path), label, path)
 
 
-def _read_names(file: Path) -> dict[str, str]:
+def _read_names(file: Path) -> dict[str, Label]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
@@ -158,9 +160,13 @@ def _read_names(file: Path) -> dict[str, str]:
                 raise UsageError(
                     f"{file}: needs the columns folder and label, has {', '.join(reader.fieldnames or ())}"
                 )
-            return {row["folder"]: row["label"] for row in reader}
+            return {row["folder"]: _label(row["label"], row.get("descriptions")) for row in reader}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LabelError(f"{file}: cannot be read as a table of names: {error}") from None
+
+
+def _label(name: str, descriptions: str | None) -> Label:
+    return Label(name, descriptions=tuple(filter(None, map(str.strip, (descriptions or "").split("|")))))
 
 
 def _some(keys: frozenset[str]) -> str:
