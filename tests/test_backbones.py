@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import ConfigError, ModelError, UsageError
-from zsar_cli.models.backbones import BACKBONES, FILES, Backbone, BackboneConfig, network_of, open_backbone
+from zsar_cli.models.backbones import BACKBONES, FILES, POSTURE, Backbone, BackboneConfig, network_of, open_backbone
 from zsar_cli.models.efficientnet import EfficientNetLite, fold_batch_norm
+from zsar_cli.models.pose import FINGERPRINT, PoseNetwork, Poses
+from zsar_cli.models.posture import DESCRIPTION, PostureFeatures, describe
 
 CPU = torch.device("cpu")
 LITE = BackboneConfig("efficientnet-lite0", size=64, cells=2)
@@ -104,6 +106,39 @@ def test_batch_norm_keeps_the_statistics_of_trained_weights(weights: str) -> Non
     backbone(frames())
     same = all(torch.equal(value, before[name]) for name, value in backbone.named_buffers())
     assert same == (weights == "trained")
+
+
+def test_postures_come_after_the_image_channels_and_are_those_of_the_poses(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = torch.randn(6, 33, 4, generator=torch.Generator().manual_seed(2))
+    found = torch.tensor([False, True, True, False, False, False])  # of two clips of three frames
+    world[~found] = 0
+
+    def poses(_: PoseNetwork, clip: Tensor) -> Poses:
+        start = 0 if torch.equal(clip, frames()[0]) else 3
+        return Poses(world[start : start + 3], world[start : start + 3], found[start : start + 3])
+
+    monkeypatch.setattr(PoseNetwork, "forward", poses)
+    grid = opened(replace(LITE, posture=True))(frames())
+    assert grid.shape == (2, 3, 2, 2, 1280 + POSTURE)
+    assert torch.equal(grid[..., :1280], opened(LITE)(frames()))
+    features = PostureFeatures(POSTURE)
+    for index, row in enumerate((1, 1, 2)):  # the first frame has nobody and takes the next
+        expected = features(describe(world[row, None, :, :3]))[0]
+        for cell in grid[0, index].flatten(0, 1):
+            torch.testing.assert_close(cell[1280:], expected)
+    nobody = features(torch.zeros(DESCRIPTION))
+    torch.testing.assert_close(grid[1, :, :, :, 1280:], nobody.expand(3, 2, 2, -1))
+
+
+def test_postures_keep_their_precision_and_are_never_trained() -> None:
+    half = open_backbone(replace(LITE, posture=True), CPU, torch.bfloat16)
+    assert half.fingerprint.endswith(FINGERPRINT) and not opened(LITE).fingerprint.endswith(FINGERPRINT)
+    assert len(list(half.parameters())) == len(list(opened(LITE).parameters()))
+    full = opened(replace(LITE, posture=True))
+    torch.testing.assert_close(half(frames())[..., 1280:], full(frames())[..., 1280:])
+    full.requires_grad_(True)
+    full(frames())[..., 1280:].sum().backward()  # type: ignore[no-untyped-call]
+    assert not any(parameter.grad.any() for parameter in full.parameters() if parameter.grad is not None)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,16 @@ from torch.utils.checkpoint import checkpoint
 from zsar_cli.errors import ConfigError, ModelError
 from zsar_cli.models.builtin import WEIGHTS
 from zsar_cli.models.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
+from zsar_cli.models.pose import FINGERPRINT as POSE
+from zsar_cli.models.pose import PoseNetwork, open_pose
+from zsar_cli.models.posture import PostureFeatures, describe, fill
 from zsar_cli.models.weights import PackagedFile
 
-__all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "network_of", "open_backbone"]
+__all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "assemble", "network_of", "open_backbone"]
 
 PACKAGED, RANDOM = "packaged", "random"
 STRIDE = 32  # pixels per cell of the last feature map, in every network here
+POSTURE = 256  # channels for the posture of the main person
 CHUNK = 8  # frames whose activations are held at a time where they are computed again in the backward pass
 # Of red, green and blue, in bytes.
 IMAGENET_MEAN = tuple(255 * share for share in (0.485, 0.456, 0.406))
@@ -72,6 +76,8 @@ class BackboneConfig:
         seed: of random weights.
         size: S; None takes what the network was published with.
         cells: G; the last feature map is averaged to G x G.
+        posture: also describe the posture of the main person, in `POSTURE` channels more, the same in every cell of a
+            frame. It wants frames that are not distorted: letterboxed, or cut.
     """
 
     name: str = "efficientnet-lite2"
@@ -79,6 +85,7 @@ class BackboneConfig:
     seed: int = 0
     size: int | None = None
     cells: int = 3
+    posture: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in BACKBONES:
@@ -104,7 +111,13 @@ class BackboneConfig:
     @property
     def channels(self) -> int:
         """C."""
-        return FEATURES if self.name in FILES else int(RESNETS[self.name]["hidden_sizes"][-1])
+        image = FEATURES if self.name in FILES else int(RESNETS[self.name]["hidden_sizes"][-1])
+        return image + self.posture_channels
+
+    @property
+    def posture_channels(self) -> int:
+        """How many of C, the last ones, describe the posture."""
+        return POSTURE if self.posture else 0
 
 
 class Backbone(nn.Module):
@@ -112,17 +125,23 @@ class Backbone(nn.Module):
 
     Args:
         config: see `BackboneConfig`.
-        network: from normalised images [N, 3, S, S] to feature maps [N, C, H, W]; see `network_of`.
+        network: from normalised images [N, 3, S, S] to feature maps [N, C', H, W]; see `network_of`.
         fingerprint: of its weights.
+        poser: describes postures, where the config asks for it; on the same device.
 
     Attributes:
         checkpointing: compute activations again in the backward pass, `CHUNK` frames at a time.
     """
 
-    def __init__(self, config: BackboneConfig, network: nn.Module, fingerprint: str) -> None:
+    def __init__(
+        self, config: BackboneConfig, network: nn.Module, fingerprint: str, poser: Poser | None = None
+    ) -> None:
         super().__init__()
+        assert config.posture == (poser is not None)
         self.config, self.fingerprint, self.checkpointing = config, fingerprint, False
         self.network = network
+        # No submodule: it has a dtype of its own and is never trained.
+        self._poser = (poser,)
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config.name in RESNETS else (LITE_MEAN, LITE_STD)
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
@@ -137,7 +156,12 @@ class Backbone(nn.Module):
             grid = torch.cat(parts)
         else:
             grid = self._grid(images)
-        return grid.reshape(batch, count, *grid.shape[1:])
+        grid = grid.reshape(batch, count, *grid.shape[1:])
+        (poser,) = self._poser
+        if poser is None:
+            return grid
+        postures = torch.stack([poser(clip) for clip in frames])
+        return torch.cat([grid, postures[:, :, None, None].expand(*grid.shape[:-1], -1)], dim=-1)
 
     def _grid(self, images: Tensor) -> Tensor:
         """[N, 3, S, S], 0..255 -> float32 [N, G, G, C]."""
@@ -166,6 +190,25 @@ class Backbone(nn.Module):
             yield self.network.stem
             yield from self.network.blocks
             yield self.network.head
+
+
+class Poser(nn.Module):
+    """The posture of the main person in each frame of a clip, always computed in float32.
+
+    Args:
+        pose: finds the landmarks.
+    """
+
+    def __init__(self, pose: PoseNetwork) -> None:
+        super().__init__()
+        self.pose, self.features = pose, PostureFeatures(POSTURE)
+
+    @torch.no_grad()
+    def forward(self, clip: Tensor) -> Tensor:
+        """[T, S, S, 3], RGB, 0..255 -> float32 [T, POSTURE]."""
+        poses = self.pose(clip)
+        postures: Tensor = self.features(fill(describe(poses.world[..., :3]), poses.found))
+        return postures
 
 
 class _Lite(EfficientNetLite):
@@ -218,7 +261,17 @@ def open_backbone(config: BackboneConfig, device: torch.device, dtype: torch.dty
         fingerprint = f"{config.name}-{file.sha256[:12]}"
     else:
         network, fingerprint = _from_checkpoint(config)
-    return Backbone(config, network, fingerprint).to(device=device, dtype=dtype)
+    if config.posture:
+        fingerprint += f"+{POSE}"
+    return assemble(config, network, fingerprint, device, dtype)
+
+
+def assemble(
+    config: BackboneConfig, network: nn.Module, fingerprint: str, device: torch.device, dtype: torch.dtype
+) -> Backbone:
+    """A backbone around a network that has its weights; see `Backbone`."""
+    poser = Poser(open_pose(device)).to(device).eval() if config.posture else None
+    return Backbone(config, network, fingerprint, poser).to(device=device, dtype=dtype)
 
 
 def _from_checkpoint(config: BackboneConfig) -> tuple[nn.Module, str]:

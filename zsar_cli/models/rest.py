@@ -46,6 +46,7 @@ class RestConfig:
 
     Args:
         features: C, channels of the backbone's grid.
+        posture: how many of them, the last ones, describe a posture; they are scaled on their own.
         text_features: E, channels of the sentence encoder's tokens.
         space: D, dimensions of the space that videos and labels share.
         width: W, of the Transformer; a multiple of `heads` and of 4.
@@ -58,6 +59,7 @@ class RestConfig:
     """
 
     features: int
+    posture: int = 0
     text_features: int = 384
     space: int = 384
     width: int = 128
@@ -73,6 +75,8 @@ class RestConfig:
         for name in ("features", "text_features", "space", "width", "depth", "heads", "expansion"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"rest: {name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.posture < self.features:
+            raise ConfigError(f"rest: posture is {self.posture}; it must lie in 0..{self.features - 1}")
         if self.width % self.heads or self.width % 4:
             raise ConfigError(f"rest: width {self.width} must be a multiple of heads ({self.heads}) and of 4")
         if not 0 <= self.dropout < 1:
@@ -105,7 +109,8 @@ class Block(nn.Module):
 class RestModel(nn.Module):
     """See the module. One stack of blocks serves three passes: video alone, label alone, both.
 
-    Buffers `origin` and `scale` [2C] bring the summary of a video to zero mean and each of its halves to norm about 1.
+    Buffers `origin` and `scale` [2C] bring the summary of a video to zero mean and each of its halves (in them: what
+    the image network sees, and the posture) to norm about 1.
     """
 
     origin: Tensor
@@ -171,8 +176,9 @@ class RestModel(nn.Module):
         """
         self.origin.copy_(summaries.mean(dim=0))
         centred = summaries - self.origin
-        for half, scale in zip(centred.chunk(2, dim=1), self.scale.chunk(2), strict=True):
-            scale.fill_(half.norm(dim=1).mean().clamp(min=1e-6))
+        sizes = 2 * [size for size in (self.config.features - self.config.posture, self.config.posture) if size]
+        for part, scale in zip(torch.split(centred, sizes, dim=1), torch.split(self.scale, sizes), strict=True):
+            scale.fill_(part.norm(dim=1).mean().clamp(min=1e-6))
         centred = centred / self.scale
         _, _, directions = torch.linalg.svd(centred, full_matrices=False)
         self.video_prior.weight.copy_(_orthonormal_rows(directions, self.video_prior.weight))

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from zsar_cli.errors import ModelError, ZsarError
 from zsar_cli.labels import Label
-from zsar_cli.models.backbones import PACKAGED, Backbone, BackboneConfig, network_of, open_backbone
+from zsar_cli.models.backbones import PACKAGED, Backbone, BackboneConfig, assemble, network_of, open_backbone
 from zsar_cli.models.builtin import minilm
 from zsar_cli.models.bundle import read_bundle, write_bundle
+from zsar_cli.models.pose import FINGERPRINT as POSE
 from zsar_cli.models.rest import RestConfig, RestModel
 from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.scoring import TransferSettings
@@ -223,15 +224,17 @@ def _backbone(
     folder: Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> Backbone:
     """The bundle's own backbone, or the packaged one that it names."""
-    config = BackboneConfig(**{key: settings[key] for key in ("name", "weights", "seed", "size", "cells")})
+    config = BackboneConfig(**{key: settings[key] for key in ("name", "weights", "seed", "size", "cells", "posture")})
     if not settings["in_bundle"]:
         backbone = open_backbone(config, device, dtype)
         if backbone.fingerprint != settings["fingerprint"]:
             raise ModelError(f"{folder} was trained on {settings['fingerprint']}, but this is {backbone.fingerprint}")
         return backbone
+    if config.posture and POSE not in settings["fingerprint"]:
+        raise ModelError(f"{folder} was trained on {settings['fingerprint']}, but this version brings {POSE}")
     network = network_of(config)
     network.load_state_dict(dict(weights))
-    return Backbone(config, network, settings["fingerprint"]).to(device=device, dtype=dtype)
+    return assemble(config, network, settings["fingerprint"], device, dtype)
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

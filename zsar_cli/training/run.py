@@ -38,7 +38,6 @@ from zsar_cli.training.settings import RunConfig
 from zsar_cli.training.state import TrainState
 from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
-from zsar_cli.video.types import Geometry
 
 __all__ = ["Job", "TrainingRun"]
 
@@ -219,7 +218,7 @@ class TrainingRun:
         if self.job.resume and file.is_file():
             return packed_before(file)
         side = round(config.backbone.side * MARGIN)
-        geometry = Geometry(side, side if config.clip.geometries(side)[0].resize else None)
+        geometry = config.clip.geometries(side)[0]
         sampling = replace(config.clip.sampling, clips=1, frames=STORED * config.clip.frames)
         return store_frames(self._videos, sampling, geometry, self.job.decoding, file)
 
@@ -292,7 +291,7 @@ class TrainingRun:
     def _settings(self) -> dict[str, Any]:
         """What must not change between the beginning and the end of a run."""
         job = self.job
-        data = digest([(item.key, item.label) for item in self.data.items])[:16]
+        data = digest([(item.key, item.label) for item in self.data.items], self.labels.digest)[:16]
         network = {
             "backbone_fingerprint": self.backbone.fingerprint,
             "precision": str(next(self.backbone.parameters()).dtype),

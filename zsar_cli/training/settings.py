@@ -21,7 +21,7 @@ from zsar_cli.video.types import Geometry, Sampling
 
 __all__ = ["SECTIONS", "ClipConfig", "RunConfig", "is_setting", "read_run_config"]
 
-VIEWS = {"both": ("whole", "centre"), "whole": ("whole",), "centre": ("centre",)}
+VIEWS = {"both": ("whole", "centre"), "whole": ("whole",), "centre": ("centre",), "letterbox": ("letterbox",)}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ClipConfig:
         frames: per clip. stride: seconds between them; None spreads them over the clip's share of the video.
         clips: per video while training, each a sample of its own.
         view: "centre" cuts the middle square out of each frame, "whole" squeezes the frame into the square, "both"
-            trains on the two and classifies with "whole".
+            trains on the two and classifies with "whole", "letterbox" pads the frame to a square with black.
         flip: train on mirror images as well, and classify with the mean of both; False where left and right matter.
     """
 
@@ -58,7 +58,10 @@ class ClipConfig:
 
     def geometries(self, size: int) -> tuple[Geometry, ...]:
         """One for each way a frame becomes a square of `size` pixels; the first is that of classifying."""
-        return tuple(Geometry(size, size if view == "centre" else None) for view in VIEWS[self.view])
+        return tuple(
+            Geometry(size, size if view == "centre" else None, letterbox=view == "letterbox")
+            for view in VIEWS[self.view]
+        )
 
     def settings(self, size: int) -> ClipSettings:
         """Of classifying."""
@@ -88,7 +91,7 @@ class RunConfig:
 
     def shape(self) -> RestConfig:
         """Of the Transformer, on this backbone."""
-        return replace(self.model, features=self.backbone.channels)
+        return replace(self.model, features=self.backbone.channels, posture=self.backbone.posture_channels)
 
     def schedule(self, clips: int) -> TrainConfig:
         """`train`, with epochs turned into steps for a data set of that many clips."""
@@ -111,7 +114,7 @@ def _keys(kind: type[Any], *without: str) -> dict[str, Any]:
 SECTIONS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
     {
         "train": _keys(TrainConfig),
-        "model": _keys(RestConfig, "features", "text_features"),
+        "model": _keys(RestConfig, "features", "posture", "text_features"),
         "clip": _keys(ClipConfig),
         "backbone": _keys(BackboneConfig),
         "finetune": _keys(FinetuneConfig),
