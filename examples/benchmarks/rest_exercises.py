@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rest_features import four_views, load_features
+from rest_features import CONFIG as BACKBONE
+from rest_features import load_features, two_views
 from torch import Tensor
 
 from zsar_cli.models.builtin import MINILM
@@ -36,7 +37,7 @@ from zsar_cli.training.inference import (
 )
 from zsar_cli.training.train import ClipFeatures, initial_state, only_classes, only_clips, train_on_features
 
-SHAPE = RestConfig(features=1280, gate=0.05, text_gate=0.05)
+SHAPE = RestConfig(BACKBONE.channels, BACKBONE.posture_channels, gate=0.05, text_gate=0.05)
 CONFIG = TrainConfig()
 OBJECTIVES = ("discrimination", "alignment", "matching", "consistency", "episodic")
 
@@ -133,7 +134,7 @@ def cross_accuracy(data: Data, method: Method, folders: Sequence[Path], encoder:
     """Trained on all classes, clips of other folders among these folders' names: the mean per class top-1."""
     texts = encoder.tokens([[folder.name.replace("_", " ")] for folder in folders])
     paths = [(index, path) for index, folder in enumerate(folders) for path in sorted(folder.iterdir())]
-    grids = torch.stack([four_views(str(path), frames=8) for _, path in paths])
+    grids = torch.stack([two_views(str(path), frames=8) for _, path in paths])
     targets = torch.tensor([index for index, _ in paths])
     model, head = method(data.features, data.texts)
     found = scores(model, head, (data.features, data.texts), grids, texts)
