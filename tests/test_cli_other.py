@@ -15,10 +15,14 @@ from cli_runner import LABELS, Finished, Runner, label_options
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+import zsar_cli
+
 Here = Callable[..., Finished]
 Bank = tuple[dict[str, str], dict[str, np.ndarray]]
 MIXED = ("riding a bike", "playing chess", "kayak")
-TOP_K, TEMPERATURE = 20, 0.05  # the defaults of the transfer
+TOP_K, TEMPERATURE = 20, 0.05  # the built-in model's transfer: from labels to seen classes,
+NEAREST, WIDTH, SHARE = 10, 0.1, 0.7  # and by way of the lexicon
+LEXICON = Path(zsar_cli.__file__).parent / "lexicon" / "semantic.safetensors"
 
 
 def read(path: Path) -> Bank:
@@ -31,13 +35,28 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def mixture(semantic: np.ndarray, bank: np.ndarray) -> np.ndarray:
-    """A row of A: softmax of the best TOP_K cosines over TEMPERATURE, 0 elsewhere."""
-    cosines = bank @ semantic
-    best = np.argsort(-cosines)[:TOP_K]
-    weights = np.zeros(len(bank))
-    weights[best] = np.exp((cosines[best] - cosines.max()) / TEMPERATURE)
+def strongest(similarity: np.ndarray, count: int, temperature: float) -> np.ndarray:
+    """Softmax of the best `count` over the temperature, 0 elsewhere."""
+    best = np.argsort(-similarity)[:count]
+    weights = np.zeros(len(similarity))
+    weights[best] = np.exp((similarity[best] - similarity.max()) / temperature)
     return weights / weights.sum()
+
+
+def direct(semantic: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
+    """A row of A: relatedness to each class is half that to the mean of its phrases, half that to the nearest."""
+    nearest = (own["phrases"] @ semantic).max(axis=1)
+    return strongest((own["semantic"] @ semantic + nearest) / 2, TOP_K, TEMPERATURE)
+
+
+def mixture(semantic: np.ndarray, own: dict[str, np.ndarray]) -> np.ndarray:
+    """A row of A with the part that goes by way of the lexicon's entries."""
+    entries = unit(read(LEXICON)[1]["semantic"].astype(np.float32))
+    weights = (1 - SHARE) * direct(semantic, own)
+    for index, near in enumerate(strongest(entries @ semantic, NEAREST, WIDTH)):
+        if near > 0:
+            weights += SHARE * near * direct(entries[index], own)
+    return weights
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +97,7 @@ def test_composed_prototypes_follow_the_equation(banks: Path) -> None:
     assert metadata["kind"] == "composed"
     assert (metadata["model"], metadata["text_encoder"]) == (own_metadata["model"], own_metadata["text_encoder"])
     for semantic, visual in list(zip(composed["semantic"], composed["visual"], strict=True))[:2]:
-        assert np.allclose(visual, unit(mixture(semantic, own["semantic"]) @ own["visual"]), atol=1e-5)
+        assert np.allclose(visual, unit(mixture(semantic, own) @ own["visual"]), atol=1e-5)
     kayak = json.loads(own_metadata["labels"]).index("kayak")
     assert np.allclose(composed["visual"][2], own["visual"][kayak], atol=1e-6)
 
@@ -201,7 +220,7 @@ def test_explanations_follow_the_equation(zsar_here: Here, banks: Path) -> None:
     for row, entry in enumerate(document["labels"][:2]):
         assert entry["kind"] not in ("seen", "unrelated")
         cosines = own["semantic"] @ composed["semantic"][row]
-        weights = mixture(composed["semantic"][row], own["semantic"])
+        weights = mixture(composed["semantic"][row], own)
         best = np.argsort(-weights)[:3]
         shown = [index for index in best if weights[index] >= 0.005]
         assert [part["seen"] for part in entry["components"]] == [seen[index] for index in shown]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zsar_cli.explanation import NEAR, UNRELATED, explain
-from zsar_cli.prototypes import PrototypeBank, compose
+from zsar_cli.prototypes import PrototypeBank, Vocabulary, compose, compose_through
 
 SEEN = ("pull ups", "sailing", "texting")
 BANK = PrototypeBank(SEEN, torch.eye(4)[:3], torch.eye(3), "model", "text")
@@ -62,3 +62,17 @@ def test_labels_with_one_mixture_are_alike() -> None:
     composed, weights = compose(BANK, ["first", "second", "third"], semantic, top_k=1, temperature=0.1)
     (pair,) = explain(BANK, composed, weights).alike
     assert (pair.first, pair.second, pair.cosine) == ("first", "second", 1.0)
+
+
+def test_entries_that_expand_a_label_are_named_and_a_seen_class_has_none() -> None:
+    semantic = torch.stack([at(0.7), at(0.3, 1)])
+    vocabulary = Vocabulary.of(BANK, ["hanging from a bar", "steering a boat"], torch.eye(4)[[0, 1]], 2, 0.1)
+    composed, weights, near = compose_through(
+        BANK, vocabulary, ["chin-ups", "Sailing"], semantic, 2, 0.1, nearest=2, nearest_temperature=0.5, share=0.5
+    )
+    first, second = explain(BANK, composed, weights, 5, vocabulary.entries, near).labels
+    share = torch.softmax(torch.tensor([0.7, 0.0]) / 0.5, dim=0).tolist()
+    assert [part.entry for part in first.expanded_by] == ["hanging from a bar", "steering a boat"]
+    assert [part.weight for part in first.expanded_by] == pytest.approx(share, abs=1e-4)
+    assert [part.cosine for part in first.expanded_by] == pytest.approx([0.7, 0.0], abs=1e-4)
+    assert second.kind == "seen" and second.expanded_by == ()

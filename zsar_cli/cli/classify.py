@@ -57,6 +57,7 @@ def classify(
     batch_size: options.BatchSize = None,
     prototypes: options.Prototypes = None,
     bank: options.BankMode = "extend",
+    lexicon: options.Lexicon = None,
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
     clips: options.Clips = None,
@@ -92,7 +93,7 @@ def classify(
     inputs = find_inputs(paths, sys.stdin)
     classifier = open_classifier(
         messages, model=model, weights=weights, seen_labels=seen_labels, device=device, precision=precision,
-        prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
+        prototypes=prototypes, bank=bank, lexicon=lexicon, cache_dir=cache_dir, no_cache=no_cache,
         sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast, "frame_rate": frame_rate},
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip

@@ -60,6 +60,7 @@ def open_classifier(
     seen_labels: Path | None = None,
     prototypes: Path | None = None,
     bank: str = "extend",
+    lexicon: str | None = None,
     cache_dir: Path | None = None,
     no_cache: bool = False,
     sampling: dict[str, Any] | None = None,
@@ -92,6 +93,7 @@ def open_classifier(
         precision=precision,
         prototypes=prototypes,
         bank=bank,
+        lexicon=lexicon,
         cache_dir=None if no_cache else _usable(cache_folder(cache_dir), messages),
     )
     for member in classifier.members:

@@ -38,6 +38,7 @@ def explain(
     seen_labels: options.SeenLabels = None,
     prototypes: options.Prototypes = None,
     bank: options.BankMode = "extend",
+    lexicon: options.Lexicon = None,
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
     top_k: TopK = 5,
@@ -55,7 +56,7 @@ def explain(
     label_set = read_labels(labels, label, messages)
     classifier = open_one(
         messages, model=model, seen_labels=seen_labels, device="cpu", precision="auto",
-        prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
+        prototypes=prototypes, bank=bank, lexicon=lexicon, cache_dir=cache_dir, no_cache=no_cache,
     )  # fmt: skip
     explanation = classifier.explain(label_set, top_k)
     if format == "json":
@@ -74,6 +75,9 @@ def _table(explanation: Explanation) -> str:
     for item in explanation.labels:
         mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
         table.add_row(escape(item.label), REMARKS[item.kind] + escape(mixture))
+        if item.expanded_by:
+            by = ", ".join(f"{part.entry} {part.weight:.2f}" for part in item.expanded_by)
+            table.add_row("", f"[dim]by way of: {escape(by)}[/]")
     console = page(soft_wrap=False)
     with console.capture() as capture:
         console.print(table)

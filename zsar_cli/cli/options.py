@@ -23,6 +23,7 @@ __all__ = [
     "Frames",
     "LabelNames",
     "Labels",
+    "Lexicon",
     "ModelNames",
     "NoCache",
     "OutputFile",
@@ -125,6 +126,16 @@ BankMode = Annotated[
         "Use --prototypes beside the model's own bank (extend) or alone (replace).",
         panel=MODEL,
         metavar="MODE",
+    ),
+]
+Lexicon = Annotated[
+    str | None,
+    option(
+        "--lexicon",
+        "YAML file whose entries extend the action lexicon, or none to do without it.",
+        panel=MODEL,
+        metavar="FILE|none",
+        show_default="the packaged one",
     ),
 ]
 CacheDir = Annotated[

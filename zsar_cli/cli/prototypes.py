@@ -46,6 +46,7 @@ def export_prototypes(
     batch_size: options.BatchSize = None,
     prototypes: options.Prototypes = None,
     bank: options.BankMode = "extend",
+    lexicon: options.Lexicon = None,
     cache_dir: options.CacheDir = None,
     no_cache: options.NoCache = False,
     clips: options.Clips = None,
@@ -78,7 +79,7 @@ def export_prototypes(
     label_set = read_labels(labels, label, messages) if data is None and (labels or label) else None
     classifier = open_one(
         messages, model=model, seen_labels=seen_labels, device=device, precision=precision,
-        prototypes=prototypes, bank=bank, cache_dir=cache_dir, no_cache=no_cache,
+        prototypes=prototypes, bank=bank, lexicon=lexicon, cache_dir=cache_dir, no_cache=no_cache,
         sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast},
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip

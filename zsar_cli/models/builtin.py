@@ -1,8 +1,8 @@
 """The built-in model: a supervised image classifier made zero-shot by relatedness transfer.
 
 EfficientNet-Lite2 sees frames; the rows of its classifier are the visual prototypes of 1000 ImageNet classes;
-MiniLM relates the user's labels to those classes by their names and by what people do with such things. All
-weights arrive as ordinary packages (see weights.md), so nothing is fetched.
+MiniLM relates the user's labels to those classes by their names and by what people do with such things, directly and
+by way of an action lexicon. All weights arrive as ordinary packages (see weights.md), so nothing is fetched.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class BuiltinModel:
     name = "builtin"
     fingerprint = f"builtin-{WEIGHTS.sha256[:12]}"
     sampling = Sampling(clips=1, frames=16)
-    transfer = TransferSettings()
+    transfer = TransferSettings(lexicon_share=0.7, transfer_weight=0.6, conse_weight=0.4)
     geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)
 
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
@@ -81,13 +81,14 @@ class BuiltinModel:
 
     def bank(self) -> PrototypeBank:
         """The 1000 ImageNet classes: centred rows of the classifier, embeddings of names and activities."""
-        labels, semantic = seen_semantic()
+        labels, semantic, phrases = seen_semantic()
         return PrototypeBank(
             labels=labels,
             semantic=semantic,
             visual=centre_rows(self._rows),
             model=self.fingerprint,
             text_encoder=self.text.fingerprint,
+            phrases=phrases,
         )
 
     def encode_labels(self, labels: Sequence[Label]) -> None:
@@ -100,17 +101,22 @@ def minilm() -> SentenceEncoder:
     return SentenceEncoder(MINILM.verified().parent, fingerprint=f"minilm-{MINILM.sha256[:12]}")
 
 
-def seen_semantic() -> tuple[tuple[str, ...], Tensor]:
-    """Names of the 1000 ImageNet classes and their semantic embeddings [1000, 384].
+def seen_semantic() -> tuple[tuple[str, ...], Tensor, Tensor]:
+    """Names of the 1000 ImageNet classes, means of the embeddings of their phrases [1000, 384], and the phrases.
 
-    The file is made by examples/maintenance/imagenet_semantic.py from the class names and
-    imagenet_activities.yaml; to embed those 3000 phrases anew would cost every first run many seconds.
+    The phrases are [1000, K, 384]; a class of fewer than K repeats its first. The file is made by
+    examples/maintenance/imagenet_semantic.py from the class names and imagenet_activities.yaml; to embed those 3000
+    phrases anew would cost every first run many seconds.
     """
     packaged = resources.files("zsar_cli.models") / "imagenet_semantic.safetensors"
     with resources.as_file(packaged) as path, safe_open(path, framework="pt") as file:
         labels = tuple(json.loads(file.metadata()["labels"]))
-        semantic: Tensor = file.get_tensor("semantic")
-    return labels, semantic
+        phrases = torch.nn.functional.normalize(file.get_tensor("phrases").float(), dim=1)
+        index = file.get_tensor("index").long()
+    given = index >= 0
+    index = torch.where(given, index, index[:, :1])
+    semantic = torch.nn.functional.normalize((phrases[index] * given[:, :, None]).sum(dim=1), dim=1)
+    return labels, semantic, phrases[index]
 
 
 def expected_features(scale: Tensor, shift: Tensor) -> Tensor:

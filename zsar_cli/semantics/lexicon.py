@@ -81,17 +81,21 @@ class Lexicon:
         semantic = encode_text_groups(encoder, groups)
         return cls(tuple(entry.action for entry in entries), semantic, encoder.fingerprint, _digest(groups))
 
+    def require(self, text_encoder: str) -> None:
+        """Raises UsageError unless the encoder of that fingerprint made this lexicon."""
+        if text_encoder != self.text_encoder:
+            raise UsageError(
+                f"the lexicon was embedded by {self.text_encoder}, but the model reads labels with {text_encoder}; "
+                "leave it out: --lexicon none"
+            )
+
     def extended(self, entries: Sequence[Entry], encoder: TextEncoder) -> Lexicon:
         """This lexicon with more entries; one that has the name of an entry here takes its place.
 
         Raises:
             UsageError: `encoder` is not the one that made this lexicon.
         """
-        if encoder.fingerprint != self.text_encoder:
-            raise UsageError(
-                f"the lexicon was embedded by {self.text_encoder}, but the model reads labels with "
-                f"{encoder.fingerprint}; leave it out: --lexicon none"
-            )
+        self.require(encoder.fingerprint)
         added = Lexicon.of(entries, encoder)
         replaced = {name.casefold() for name in added.names}
         kept = [index for index, name in enumerate(self.names) if name.casefold() not in replaced]
