@@ -10,7 +10,7 @@ import torch
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.backbones import Backbone, BackboneConfig, open_backbone
 from zsar_cli.models.rest import RestConfig, RestModel
-from zsar_cli.models.rest_video import ClipSettings, minilm_tokens, seen_classes, write_rest
+from zsar_cli.models.rest_video import ClipSettings, minilm_tokens, round_weights, seen_classes, write_rest
 from zsar_cli.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
@@ -28,6 +28,7 @@ def parts(seed: int = 0, **backbone: Any) -> tuple[RestModel, Backbone, torch.Te
         torch.manual_seed(seed)
         model = RestModel(RestConfig(features=config.channels, space=32, width=16, depth=1, heads=2, gate=0.5)).eval()
         prototypes = torch.randn(len(SEEN), 32)
+    round_weights(model)
     return model, open_backbone(config, CPU, torch.float32), prototypes
 
 

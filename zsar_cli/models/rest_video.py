@@ -35,6 +35,7 @@ __all__ = [
     "RestVideoModel",
     "minilm_tokens",
     "open_rest",
+    "round_weights",
     "seen_classes",
     "write_rest",
 ]
@@ -164,7 +165,8 @@ def write_rest(
 
     Args:
         folder, name, provenance, overwrite: see `bundle.write_bundle`.
-        model, backbone, seen, clip, transfer: see `RestVideoModel` and `seen_classes`.
+        model: its weights are rounded as `round_weights` does; do so before anything is computed with it.
+        backbone, seen, clip, transfer: see `RestVideoModel` and `seen_classes`.
         changed: the backbone was fine-tuned. Its weights then travel in the bundle, as do all that come from
             elsewhere than a Python package.
 
@@ -172,7 +174,7 @@ def write_rest(
         OutputError: see `write_bundle`.
     """
     refer = backbone.config.weights == PACKAGED and not changed
-    weights = {f"rest.{key}": value for key, value in model.state_dict().items()}
+    weights = {f"rest.{key}": value for key, value in _stored(model).items()}
     if not refer:
         weights |= {f"backbone.{key}": value for key, value in backbone.network.state_dict().items()}
     settings = {
@@ -185,6 +187,16 @@ def write_rest(
         folder, kind=KIND, name=name, weights=weights, bank=seen, settings=settings, provenance=provenance,
         overwrite=overwrite,
     )  # fmt: skip
+
+
+def round_weights(model: RestModel) -> None:
+    """Give a model the weights that it will have when it is read from a bundle."""
+    model.load_state_dict(_stored(model))
+
+
+def _stored(model: RestModel) -> dict[str, Tensor]:
+    """Its weights as a bundle holds them: matrices in float16, half the size; vectors and numbers as they are."""
+    return {key: value.half() if value.ndim > 1 else value for key, value in model.state_dict().items()}
 
 
 def open_rest(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> RestVideoModel:

@@ -20,7 +20,7 @@ from zsar_cli.labels import LabelSet
 from zsar_cli.models.backbones import Backbone, open_backbone
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.rest import class_means
-from zsar_cli.models.rest_video import minilm_tokens, seen_classes, write_rest
+from zsar_cli.models.rest_video import minilm_tokens, round_weights, seen_classes, write_rest
 from zsar_cli.pipeline import EmbedSettings
 from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.report.plots import draw_curves
@@ -251,6 +251,7 @@ class TrainingRun:
         """
         assert self._result is not None and self._features is not None
         model, head, config = self._result.model, self._result.head, self.job.config
+        round_weights(model)
         v = embed_clips(model, self._features.grids)
         seen = self._bank(v)
         transfer = calibrated(_transfer(config), v, seen, float(head.visual_scale.detach()))
