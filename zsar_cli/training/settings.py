@@ -29,7 +29,8 @@ class ClipConfig:
     """How videos are looked at.
 
     Args:
-        frames: per clip. stride: seconds between them; None spreads them over the clip's share of the video.
+        frames: per clip. classify_frames: per clip when classifying; None takes `frames`.
+        stride: seconds between frames; None spreads them over the clip's share of the video.
         clips: per video while training, each a sample of its own.
         view: "centre" cuts the middle square out of each frame, "whole" squeezes the frame into the square, "both"
             trains on the two and classifies with "whole", "letterbox" pads the frame to a square with black.
@@ -37,15 +38,17 @@ class ClipConfig:
     """
 
     frames: int = 8
+    classify_frames: int | None = None
     stride: float | None = None
     clips: int = 1
     view: str = "both"
     flip: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("frames", "clips"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"clip: {name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("frames", "classify_frames", "clips"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"clip: {name} is {value}; it must be 1 or more")
         if self.stride is not None and self.stride <= 0:
             raise ConfigError(f"clip: stride is {self.stride}; it must be above 0")
         if self.view not in VIEWS:
@@ -65,7 +68,8 @@ class ClipConfig:
 
     def settings(self, size: int) -> ClipSettings:
         """Of classifying."""
-        return ClipSettings(replace(self.sampling, clips=1), self.geometries(size)[0], self.flip)
+        sampling = replace(self.sampling, clips=1, frames=self.classify_frames or self.frames)
+        return ClipSettings(sampling, self.geometries(size)[0], self.flip)
 
 
 @dataclass(frozen=True)
