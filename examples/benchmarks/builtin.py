@@ -14,11 +14,16 @@ way to score, with a coarse grid of settings. Printed for each, mean per class t
 
 "entries of tested labels left out" removes from the lexicon every entry that has the name of a tested label or a cosine
 above 0.85 to one: what is lost there was memorised.
+
+With `--wordings examples/benchmarks/wordings.tsv` (a column of labels, further columns of other wordings for them) the
+shipped setting is compared with no lexicon in every wording instead, which says how much hangs on a happy choice of
+words.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -295,6 +300,28 @@ def open_bench(arguments: argparse.Namespace) -> tuple[Bench, np.ndarray]:
     return bench, np.array(kept)
 
 
+def print_wordings(bench: Bench, truth: np.ndarray, file: Path) -> None:
+    """The shipped setting with and without the lexicon, in each wording and on average."""
+    with open(file, encoding="utf-8", newline="") as lines:
+        table = list(csv.reader(lines, delimiter="\t"))
+    told = {row[0]: row for row in table[1:]}
+    if missing := [label for label in bench.labels if label not in told]:
+        raise SystemExit(f"{file} has no row for '{missing[0]}'")
+    print(f"{'top-1 / top-5, mean per class':40}" + "".join(f"{name:>16}" for name in table[0]) + f"{'mean':>16}")
+    worded = [
+        replace(bench, semantic=bench.embed([[told[label][column]] for label in bench.labels]))
+        for column in range(len(table[0]))
+    ]
+    for name, score in (
+        ("no lexicon, class names alone", lambda one: one.plain().direct()),
+        ("no lexicon", Bench.direct),
+        ("default", lambda one: one.through(one.vocabulary())),
+        ("entries of tested labels left out", lambda one: one.left_out().through(one.left_out().vocabulary())),
+    ):
+        found = np.array([shares(score(one), truth).mean(axis=1) for one in worded])
+        print(f"{name:40}" + "".join(f"{_pair(values):>16}" for values in [*found, found.mean(axis=0)]), flush=True)
+
+
 def main() -> None:
     """Score every row and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -304,8 +331,12 @@ def main() -> None:
     parser.add_argument("--seen-labels", type=Path)
     parser.add_argument("--cache-dir", type=Path, help="keep embeddings of videos and texts here")
     parser.add_argument("--splits", type=int, default=100)
+    parser.add_argument("--wordings", type=Path, help="tab-separated: labels, then other wordings for them")
     arguments = parser.parse_args()
     bench, truth = open_bench(arguments)
+    if arguments.wordings is not None:
+        print_wordings(bench, truth, arguments.wordings)
+        return
     without = len(bench.left_out().lexicon)
     print(
         f"{len(truth)} videos of {len(np.unique(truth))} classes, {len(bench.labels)} labels, "

@@ -1,7 +1,7 @@
 """Zero-shot transfer between exercise movements: training-free against trained, split by split, on frozen features.
 
     python examples/benchmarks/rest_exercises.py --dataset exercise_movements \
-        --labels examples/exercise_movements.csv --cache features.pt --splits 10
+        --labels examples/exercise_movements.csv --cache ~/.cache/zsar --splits 10
 
 The data set is a folder per movement; the CSV has the columns folder, label and, optionally, descriptions separated
 by "|". `--captions` also uses the file names of the training clips as their captions. Settings were chosen on splits
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rest_features import CONFIG as BACKBONE
-from rest_features import load_features, two_views
+from rest_features import features_of, load_features, run_config
 from torch import Tensor
 
+from zsar_cli.dataset import Item
 from zsar_cli.models.builtin import MINILM
-from zsar_cli.models.rest import RestConfig, RestHead, RestModel
+from zsar_cli.models.rest import RestHead, RestModel
 from zsar_cli.semantics.tokens import TextTokens, TokenEncoder
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import (
@@ -37,8 +37,7 @@ from zsar_cli.training.inference import (
 )
 from zsar_cli.training.train import ClipFeatures, initial_state, only_classes, only_clips, train_on_features
 
-SHAPE = RestConfig(BACKBONE.channels, BACKBONE.posture_channels, gate=0.05, text_gate=0.05)
-CONFIG = TrainConfig()
+SHAPE, CONFIG = run_config().shape(), run_config().train
 OBJECTIVES = ("discrimination", "alignment", "matching", "consistency", "episodic")
 
 
@@ -130,12 +129,15 @@ def seen_accuracy(data: Data, method: Method, folds: int = 5) -> float:
     return mean_per_class(score, targets)
 
 
-def cross_accuracy(data: Data, method: Method, folders: Sequence[Path], encoder: TokenEncoder) -> dict[str, float]:
+def cross_accuracy(
+    data: Data, method: Method, folders: Sequence[Path], encoder: TokenEncoder, cache: Path
+) -> dict[str, float]:
     """Trained on all classes, clips of other folders among these folders' names: the mean per class top-1."""
     texts = encoder.tokens([[folder.name.replace("_", " ")] for folder in folders])
-    paths = [(index, path) for index, folder in enumerate(folders) for path in sorted(folder.iterdir())]
-    grids = torch.stack([two_views(str(path), frames=8) for _, path in paths])
-    targets = torch.tensor([index for index, _ in paths])
+    items = [Item(str(path), folder.name, str(path)) for folder in folders for path in sorted(folder.iterdir())]
+    names, grids = features_of(items, cache, run_config().clip.classify_frames)
+    order = [folder.name for folder in folders]
+    targets = torch.tensor([order.index(Path(name).parent.name) for name in names])
     model, head = method(data.features, data.texts)
     found = scores(model, head, (data.features, data.texts), grids, texts)
     return {name: mean_per_class(score, targets) for name, score in found.items()}
@@ -171,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="features are read from it, or written to it")
+    parser.add_argument("--cache", type=Path, required=True, help="a folder as ZSAR_CACHE_DIR: features are kept in it")
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
     parser.add_argument("--unseen", type=int, default=6)
@@ -202,7 +204,10 @@ def main() -> None:
         if args.folds:
             print(f"{name:28s}seen classes, held-out clips: {100 * seen_accuracy(data, method):.1f}", flush=True)
         if args.cross:
-            show(f"{name}, other clips", {k: [v] for k, v in cross_accuracy(data, method, args.cross, encoder).items()})
+            show(
+                f"{name}, other clips",
+                {k: [v] for k, v in cross_accuracy(data, method, args.cross, encoder, args.cache).items()},
+            )
 
 
 if __name__ == "__main__":

@@ -1,40 +1,49 @@
-"""Grid features of clips as `zsar train` computes them with posture, each clip as it is and mirrored, in one file."""
+"""Grid features of clips as `zsar train` computes and keeps them with examples/configs/exercise_movements.yaml."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
-from zsar_cli.models.backbones import Backbone, BackboneConfig, open_backbone
-from zsar_cli.video.reader import read_video
-from zsar_cli.video.types import Geometry, Sampling
+from zsar_cli.dataset import Item, read_dataset
+from zsar_cli.models.backbones import open_backbone
+from zsar_cli.models.device import resolve_device, resolve_precision
+from zsar_cli.pipeline import EmbedSettings
+from zsar_cli.store.features import FeatureCache
+from zsar_cli.training.features import extract
+from zsar_cli.training.settings import RunConfig, read_run_config
 
-CONFIG = BackboneConfig("efficientnet-lite2", posture=True)
-
-
-@cache
-def backbone() -> Backbone:
-    """The frozen network, made once."""
-    return open_backbone(CONFIG, torch.device("cpu"), torch.float32)
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-@torch.inference_mode()
-def two_views(path: str, frames: int = 4) -> Tensor:
-    """The letterboxed frames, and their mirror images: float16 [2, T, G, G, C]."""
-    read = read_video(path, Sampling(frames=frames), Geometry(CONFIG.side, letterbox=True))
-    clip = torch.from_numpy(read.frames)
-    return backbone()(torch.stack([clip, clip.flip(2)])).half()
+def run_config() -> RunConfig:
+    """The example's setting."""
+    file = CONFIGS / "exercise_movements.yaml"
+    return read_run_config(yaml.safe_load(file.read_text(encoding="utf-8")), str(file))
 
 
-def load_features(dataset: Path, kept: Path) -> tuple[list[str], Tensor]:
-    """Sorted names folder/file, and float16 [N, 2, 4, G, G, C]: read from `kept`, or made and written there."""
-    if not kept.exists():
-        paths = sorted(path for path in dataset.glob("*/*") if path.is_file())
-        names = [f"{path.parent.name}/{path.name}" for path in paths]
-        grids = torch.stack([two_views(str(path)) for path in paths])
-        torch.save({"names": names, "grid": grids}, kept)
-    saved = torch.load(kept, weights_only=True)
-    return saved["names"], saved["grid"]
+def load_features(dataset: Path, cache: Path) -> tuple[list[str], Tensor]:
+    """Names folder/file, and float16 [N, V, T, G, G, C]; what the cache holds already is not computed again."""
+    return features_of(read_dataset(dataset).items, cache)
+
+
+def features_of(items: Sequence[Item], cache: Path, frames: int | None = None) -> tuple[list[str], Tensor]:
+    """The same for some videos, with another number of frames."""
+    config = run_config()
+    device = resolve_device("cpu")
+    backbone = open_backbone(config.backbone, device, resolve_precision("auto", device))
+    clip = replace(config.clip, frames=frames or config.clip.frames)
+    kept = FeatureCache(cache)
+    videos, failures = extract(items, backbone, clip, EmbedSettings(), kept)
+    for failure in failures:
+        print(failure)
+    grids = []
+    for video in videos:
+        parts = [kept.get(key) for key in video.keys]
+        grids.append(torch.cat([torch.from_numpy(part.copy()) for part in parts if part is not None]))
+    return [video.item.key for video in videos], torch.stack(grids)
