@@ -308,10 +308,10 @@ def print_wordings(bench: Bench, truth: np.ndarray, file: Path) -> None:
     if missing := [label for label in bench.labels if label not in told]:
         raise SystemExit(f"{file} has no row for '{missing[0]}'")
     print(f"{'top-1 / top-5, mean per class':40}" + "".join(f"{name:>16}" for name in table[0]) + f"{'mean':>16}")
-    worded = [
-        replace(bench, semantic=bench.embed([[told[label][column]] for label in bench.labels]))
-        for column in range(len(table[0]))
-    ]
+    worded = []
+    for column in range(len(table[0])):
+        names = tuple(told[label][column] for label in bench.labels)
+        worded.append(replace(bench, labels=names, semantic=bench.embed([[name] for name in names])))
     for name, score in (
         ("no lexicon, class names alone", lambda one: one.plain().direct()),
         ("no lexicon", Bench.direct),
