@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from videos import write_video
 from zsar_cli import LabelSet, ZeroShotClassifier, load
 from zsar_cli.ensemble import Ensemble
 from zsar_cli.errors import InputError, PrototypeError, UsageError
+from zsar_cli.labels import Label
 from zsar_cli.pipeline import Embedding
 from zsar_cli.scoring import TransferSettings
 from zsar_cli.video.types import Partial, Sampling
@@ -67,6 +68,46 @@ def test_similarities_are_averaged_before_labels_compete(
         expected = dict(zip(LABELS.names, powers / powers.sum(), strict=True))
         for prediction in record.predictions:
             assert prediction.score == pytest.approx(expected[prediction.label], rel=1e-5)
+
+
+class Knowing(OtherModel):
+    """A specialist in two of the labels."""
+
+    name = "knowing"
+
+    def knows(self, labels: Sequence[Label]) -> torch.Tensor:
+        return torch.tensor([label.name in ("jumping", "bright") for label in labels])
+
+
+def test_a_specialist_divides_what_the_others_give_to_the_labels_it_knows(home: Path) -> None:
+    models = [FakeModel(), Knowing("knowing-1")]
+    general, special = (ZeroShotClassifier(model, model.bank()) for model in models)
+    path = str(home / "1.mp4")
+    both = Ensemble([general, special])
+    record = both.classify(path, LABELS)
+    found = {prediction.label: prediction.score for prediction in record.predictions}
+
+    shares = np.exp(2.0 * alone(general, path))
+    shares /= shares.sum()
+    own = np.exp(2.0 * alone(special, path))  # the sharpness is that of the members that are averaged
+    jumping, sleeping, bright = shares
+    assert found["sleeping"] == pytest.approx(sleeping, rel=1e-5)
+    assert found["jumping"] == pytest.approx((jumping + bright) * own[0] / (own[0] + own[2]), rel=1e-5)
+    assert found["bright"] == pytest.approx((jumping + bright) * own[2] / (own[0] + own[2]), rel=1e-5)
+    members = both.run(LABELS).settings["members"]
+    assert members[0]["weight"] == 1 and members[1]["decides_among"] == ["jumping", "bright"]
+
+    unknown = LabelSet.from_names(["jumping", "sleeping"])  # it knows one alone: there is nothing to decide
+    assert both.classify(path, unknown).predictions == general.classify(path, unknown).predictions
+    with pytest.raises(UsageError, match=r"1 models need 1 weights, not 2 \(knowing decides among"):
+        Ensemble([general, special], (1, 1))
+
+
+def test_specialists_alone_are_averaged(home: Path) -> None:
+    models = [Knowing("knowing-1"), Knowing("knowing-2")]
+    models[1].name = "second"
+    pair = [ZeroShotClassifier(model, model.bank()) for model in models]
+    assert Ensemble(pair).weights == (0.5, 0.5)
 
 
 def test_a_weight_of_nought_leaves_a_model_out(members: list[ZeroShotClassifier], home: Path) -> None:

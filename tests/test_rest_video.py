@@ -19,6 +19,7 @@ from zsar_cli.classifier import ZeroShotClassifier
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.loading import load
+from zsar_cli.models.base import Specialist
 from zsar_cli.models.registry import load_model
 from zsar_cli.models.rest_video import RestVideoModel, minilm_tokens, open_rest
 from zsar_cli.scoring import TransferSettings
@@ -173,3 +174,14 @@ def test_settings_that_do_not_fit_are_refused(
 def test_seen_labels_are_for_classifiers(bundle: Path) -> None:
     with pytest.raises(UsageError, match="knows its own"):
         load_model(str(bundle), CPU, torch.float32, ["a", "b"])
+
+
+def test_it_knows_the_labels_that_are_near_to_a_class_of_its_own(bundle: Path) -> None:
+    model = opened(bundle)
+    assert isinstance(model, Specialist)
+    encoder = minilm_tokens()
+    names = [*SEEN, f"somebody {SEEN[0]}", "melting glaciers", "counting coins"]
+    nearest = (encoder.encode(names) @ encoder.encode(list(SEEN)).T).max(dim=1).values
+    expected = nearest >= 0.75
+    assert 0 < expected.sum() < len(names)
+    assert torch.equal(model.knows(LabelSet.from_names(names).labels), expected)

@@ -1,4 +1,8 @@
-"""Several models asked together: each reads a video in its own way, their similarities are averaged."""
+"""Several models asked together: each reads a video in its own way, their similarities are averaged.
+
+A specialist, such as `rest-exercises`, is not averaged: it decides among the labels it knows (`scoring.decide_among`).
+Specialists alone are averaged like any others.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,10 @@ from torch import Tensor
 from zsar_cli.classifier import Classifier, Labelled, ZeroShotClassifier
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.labels import LabelSet
+from zsar_cli.models.base import Specialist
 from zsar_cli.pipeline import Embedding
 from zsar_cli.report.records import Run
+from zsar_cli.scoring import decide_among
 
 __all__ = ["Ensemble", "JointEmbedding", "JointLabelled"]
 
@@ -29,9 +35,14 @@ class JointEmbedding(Embedding):
 
 @dataclass(frozen=True)
 class JointLabelled(Labelled):
-    """Labels made ready for each member."""
+    """Labels made ready for each member.
+
+    Args:
+        known: for each specialist which labels it knows, bool [U]; None for the other members.
+    """
 
     parts: tuple[Labelled, ...] = ()
+    known: tuple[Tensor | None, ...] = ()
 
 
 class Ensemble(Classifier):
@@ -42,7 +53,7 @@ class Ensemble(Classifier):
 
     Args:
         members: two or more.
-        weights: one for each, 0 or more; None weighs all alike.
+        weights: one for each that is averaged, 0 or more; None weighs all alike.
 
     Raises:
         UsageError: too few members, or weights that do not fit.
@@ -56,13 +67,20 @@ class Ensemble(Classifier):
             raise UsageError(
                 f"--model {', '.join(names)}: each model can be given once; --weights makes one count more"
             )
-        given = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
-        if len(given) != len(members):
-            raise UsageError(f"--weights: {len(members)} models need {len(members)} weights, not {len(given)}")
+        models = [member.model for member in members]
+        special = [model if isinstance(model, Specialist) else None for model in models]
+        self._specialists = tuple(special) if None in special else (None,) * len(members)
+        averaged = self._specialists.count(None)
+        given = [1.0] * averaged if weights is None else [float(weight) for weight in weights]
+        if len(given) != averaged:
+            apart = [name for name, alone in zip(names, self._specialists, strict=True) if alone is not None]
+            but = f" ({', '.join(apart)} decides among the labels it knows and takes no weight)" if apart else ""
+            raise UsageError(f"--weights: {averaged} models need {averaged} weights, not {len(given)}{but}")
         if not all(math.isfinite(weight) and weight >= 0 for weight in given) or sum(given) == 0:
             raise UsageError(f"--weights {','.join(map(str, given))}: must be 0 or more, and not all 0")
         self._members = tuple(members)
-        self.weights = tuple(weight / sum(given) for weight in given)
+        left = iter(given)
+        self.weights = tuple(next(left) / sum(given) if alone is None else 0.0 for alone in self._specialists)
 
     @property
     def members(self) -> tuple[ZeroShotClassifier, ...]:
@@ -76,7 +94,8 @@ class Ensemble(Classifier):
 
     def prepare(self, labels: LabelSet) -> JointLabelled:
         """Labels made ready for each member."""
-        return JointLabelled(labels, parts=tuple(member.prepare(labels) for member in self.members))
+        known = tuple(None if alone is None else alone.knows(labels.labels) for alone in self._specialists)
+        return JointLabelled(labels, parts=tuple(member.prepare(labels) for member in self.members), known=known)
 
     def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
         """Every member's embeddings of each video, or the first error among them, in the order of `inputs`."""
@@ -89,21 +108,29 @@ class Ensemble(Classifier):
                 yield _joined(items)
 
     def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
-        """Weighted mean of the members' similarities, [U]."""
+        """Weighted mean of the members' similarities, then as the specialists decide, [U]."""
         assert isinstance(video, JointEmbedding) and isinstance(labelled, JointLabelled)
         parts = [
-            weight * member.similarity(seen, ready)
-            for weight, member, seen, ready in zip(self.weights, self.members, video.parts, labelled.parts, strict=True)
+            member.similarity(seen, ready)
+            for member, seen, ready in zip(self.members, video.parts, labelled.parts, strict=True)
         ]
-        return torch.stack(parts).sum(dim=0)
+        mean = torch.stack([weight * part for weight, part in zip(self.weights, parts, strict=True)]).sum(dim=0)
+        for part, known in zip(parts, labelled.known, strict=True):
+            if known is not None:
+                mean = decide_among(mean, part, known, self.sharpness)
+        return mean
 
     def run(self, labels: LabelSet, bank: str | None = None) -> Run:
-        """All models by name and fingerprint, joined by " + ", and each one's settings with its weight."""
+        """All models by name and fingerprint, joined by " + ", and each one's settings with its weight, or with the
+        labels it decides among."""
         runs = [member.run(labels, bank) for member in self.members]
-        members = [
-            {"model": run.model, "fingerprint": run.fingerprint, "weight": weight, **run.settings}
-            for run, weight in zip(runs, self.weights, strict=True)
-        ]
+        members = []
+        for run, weight, alone in zip(runs, self.weights, self._specialists, strict=True):
+            part: dict[str, Any] = {"weight": weight}
+            if alone is not None:
+                known = alone.knows(labels.labels)
+                part = {"decides_among": [name for name, one in zip(labels.names, known, strict=True) if one]}
+            members.append({"model": run.model, "fingerprint": run.fingerprint, **part, **run.settings})
         return replace(
             runs[0],
             model=_each(run.model for run in runs),

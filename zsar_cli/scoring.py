@@ -18,7 +18,7 @@ from torch import Tensor
 from zsar_cli.errors import UsageError
 from zsar_cli.prototypes import PrototypeBank
 
-__all__ = ["TransferSettings", "conse", "score_labels", "to_shares"]
+__all__ = ["TransferSettings", "conse", "decide_among", "score_labels", "to_shares"]
 
 normalise = torch.nn.functional.normalize
 
@@ -124,6 +124,30 @@ def score_labels(
         raise UsageError("all weights of the estimators this model offers are 0: nothing would be scored")
     total = sum(weight for weight, _ in parts)
     return torch.stack([weight / total * similarity for weight, similarity in parts]).sum(dim=0)
+
+
+def decide_among(general: Tensor, special: Tensor, known: Tensor, sharpness: float) -> Tensor:
+    """Let a model divide, among the labels it knows, the share that another gives to all of them together.
+
+        p(u) = p_general(u)                                  where u is not known,
+        p(u) = p_general(known) p_special(u | known)         where it is,
+
+    p being the shares of `to_shares`. So the special model never weighs a label it knows against one it does not.
+
+    Args:
+        general, special: similarities [U].
+        known: bool [U].
+        sharpness: of the shares.
+
+    Returns:
+        similarities [U] whose shares are p; `general` where fewer than two labels are known.
+    """
+    if known.sum() < 2:
+        return general
+    together = torch.logsumexp(sharpness * general[known], dim=0)
+    result = general.clone()
+    result[known] = (together + torch.log_softmax(sharpness * special[known], dim=0)) / sharpness
+    return result
 
 
 def to_shares(similarity: Tensor, sharpness: float) -> Tensor:

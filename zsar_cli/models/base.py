@@ -14,7 +14,7 @@ from zsar_cli.scoring import TransferSettings
 from zsar_cli.semantics.text import TextEncoder
 from zsar_cli.video.types import Geometry, Sampling
 
-__all__ = ["ConditionsText", "HasTextTower", "VideoModel"]
+__all__ = ["ConditionsText", "HasTextTower", "Specialist", "VideoModel"]
 
 
 class VideoModel(Protocol):
@@ -71,4 +71,13 @@ class ConditionsText(Protocol):
 
     def condition_text(self, rows: Tensor, text: Tensor) -> Tensor:
         """Rows of `encode_video` [B, D + C] and labels [U, D] -> the labels as each video sees them, [B, U, D]."""
+        ...
+
+
+@runtime_checkable
+class Specialist(Protocol):
+    """A model that was trained on some classes and says nothing of what is far from them."""
+
+    def knows(self, labels: Sequence[Label]) -> Tensor:
+        """Which labels are near to a class it was trained on: bool [U]."""
         ...

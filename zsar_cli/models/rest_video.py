@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 KIND = "rest"
+NEAR = 0.75  # cosine of the sentence embeddings of two names from which on a label counts as known
 CHUNK = 64  # texts in one pass
 
 
@@ -81,7 +82,7 @@ class RestText:
 
 
 class RestVideoModel:
-    """See the module. Implements `models.base.VideoModel`.
+    """See the module. Implements `models.base.VideoModel` and `models.base.Specialist`.
 
     Args:
         name: what the user typed.
@@ -110,6 +111,7 @@ class RestVideoModel:
         self.precision = str(next(backbone.parameters()).dtype).removeprefix("torch.")
         self.text: TextEncoder = RestText(model, tokens, fingerprint)
         self._backbone, self._model, self._seen, self._mirror = backbone, model, seen, clip.mirror
+        self._tokens = tokens
 
     def bank(self) -> PrototypeBank:
         """The classes it was trained on: their label embeddings and their learned prototypes."""
@@ -126,6 +128,12 @@ class RestVideoModel:
     def encode_labels(self, labels: Sequence[Label]) -> Tensor:
         """t of the labels, [U, D]: videos and labels share one space."""
         return encode_labels(self.text, labels)
+
+    def knows(self, labels: Sequence[Label]) -> Tensor:
+        """Which labels are near to a seen class, by the sentence embeddings of their names: bool [U]."""
+        names = self._tokens.encode([label.text for label in labels])
+        known: Tensor = (names @ self._tokens.encode(list(self._seen.labels)).T).amax(dim=1) >= NEAR
+        return known
 
 
 def minilm_tokens() -> TokenEncoder:
