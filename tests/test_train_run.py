@@ -63,7 +63,7 @@ def test_a_run_leaves_a_model_with_its_provenance(whole: Path) -> None:
     assert all(record["loss"] > 0 for record in records)
     bundle = read_bundle(whole / "model", "rest", MINILM)
     assert list(bundle.bank.labels) == sorted(CLASSES)
-    assert bundle.settings["clip"]["geometry"] == {"size": 64, "resize": None}
+    assert bundle.settings["clip"]["geometry"] == {"size": 64, "resize": None, "letterbox": False}
     about = bundle.provenance
     assert about["data"]["name"] == "data" and about["data"]["videos"] == 8 and about["data"]["skipped"] == 0
     assert about["command"].startswith("zsar train ") and about["seed"] == 0 and about["step"] == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,14 @@ def test_values_that_do_not_go_together_are_refused() -> None:
         read_run_config({"backbone": {"name": "resnet18"}}, "file")
 
 
+def test_posture_refuses_frames_that_squeeze_bodies() -> None:
+    for view in ("both", "whole"):
+        with pytest.raises(ConfigError, match=rf"a.yaml:\n  clip: view is '{view}', which squeezes bodies; posture"):
+            read_run_config({"posture": True, "view": view}, "a.yaml")
+    for view in ("letterbox", "centre"):
+        assert read_run_config({"posture": True, "view": view}, "a.yaml").shape().posture > 0
+
+
 def test_yaml_numbers_without_a_point_are_numbers() -> None:
     assert read_run_config(yaml.safe_load("learning_rate: 3e-4"), "file").train.learning_rate == 3e-4
 
@@ -87,12 +96,14 @@ def test_a_number_named_like_a_section_is_a_setting() -> None:
     assert is_setting("clip", 0.5) and is_setting("clip", {}) and not is_setting("backbone", "resnet18")
 
 
-@pytest.mark.parametrize("view", ["both", "whole", "centre"])
+@pytest.mark.parametrize("view", ["both", "whole", "centre", "letterbox"])
 def test_classifying_looks_as_training_did(view: str) -> None:
     clip = read_run_config({"view": view, "frames": 5, "clips": 3}, "file").clip
     settings = clip.settings(96)
     assert settings.geometry in clip.geometries(96)
     assert (settings.sampling.clips, settings.sampling.frames, settings.mirror) == (1, 5, True)
+    more = replace(clip, classify_frames=9)
+    assert (more.settings(96).sampling.frames, more.sampling.frames) == (9, 5)
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)

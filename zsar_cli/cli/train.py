@@ -64,6 +64,11 @@ Unseen = Annotated[
                         panel=DATA, metavar="FILE"),
 ]  # fmt: skip
 Frames = Annotated[int | None, option("--frames", "Frames per clip.", show_default="8", panel=DATA, min=1, max=4096)]
+View = Annotated[
+    str | None,
+    option("--view", "centre, whole, both or letterbox: how a frame becomes a square.", show_default="both",
+           panel=DATA, metavar="NAME"),
+]  # fmt: skip
 NoFlip = Annotated[bool, option("--no-flip", "Do not train on mirror images: left and right matter.", panel=DATA)]
 BackboneName = Annotated[
     str | None,
@@ -78,6 +83,10 @@ BackboneWeights = Annotated[
 Size = Annotated[
     int | None, option("--size", "Side of the square frames in pixels.", show_default="the backbone's own",
                        panel=TRAINING, min=32),
+]  # fmt: skip
+Posture = Annotated[
+    bool, option("--posture", "Look at the main person's body as well; wants --view letterbox or centre.",
+                 panel=TRAINING),
 ]  # fmt: skip
 Steps = Annotated[int | None, option("--steps", "Optimiser steps.", panel=TRAINING, min=1)]
 Epochs = Annotated[int | None, option("--epochs", "Passes over the data, in place of --steps.", panel=TRAINING, min=1)]
@@ -108,6 +117,7 @@ def train(
     labels: Names = None,
     unseen: Unseen = None,
     frames: Frames = None,
+    view: View = None,
     no_flip: NoFlip = False,
     decoder: options.DecoderName = "pyav",
     workers: options.Workers = None,
@@ -115,6 +125,7 @@ def train(
     cache_dir: options.CacheDir = None,
     backbone: BackboneName = None,
     backbone_weights: BackboneWeights = None,
+    posture: Posture = False,
     size: Size = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -137,8 +148,9 @@ def train(
     Example: zsar train videos/ -o runs/first, then zsar classify clip.mp4 --labels labels.txt --model runs/first/model
     """
     flags = {
-        "clip.frames": frames, "clip.flip": False if no_flip else None,
+        "clip.frames": frames, "clip.flip": False if no_flip else None, "clip.view": view,
         "backbone.name": backbone, "backbone.weights": backbone_weights, "backbone.size": size,
+        "backbone.posture": posture or None,
         "train.steps": steps, "epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
         "train.seed": seed, "train.validation": validation, "finetune.steps": finetune,
     }  # fmt: skip

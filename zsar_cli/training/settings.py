@@ -93,6 +93,12 @@ class RunConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     epochs: int = 0
 
+    def __post_init__(self) -> None:
+        if self.backbone.posture and self.clip.view in ("both", "whole"):
+            raise ConfigError(
+                f"clip: view is '{self.clip.view}', which squeezes bodies; posture takes 'letterbox' or 'centre'"
+            )
+
     def shape(self) -> RestConfig:
         """Of the Transformer, on this backbone."""
         return replace(self.model, features=self.backbone.channels, posture=self.backbone.posture_channels)
@@ -168,7 +174,10 @@ def read_run_config(content: Mapping[Any, Any], source: str, flags: Mapping[str,
         wrong.append(f"epochs is {epochs!r}; it must be a whole number, 0 or more")
     if wrong:
         raise ConfigError(f"{source}:" + "".join(f"\n  {line}" for line in wrong))
-    return RunConfig(**made, epochs=epochs)
+    try:
+        return RunConfig(**made, epochs=epochs)
+    except ConfigError as error:
+        raise ConfigError(f"{source}:\n  {error}") from None
 
 
 def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str, Any]]:
