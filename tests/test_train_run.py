@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from training_data import COLOURS, SMALL, write_dataset, write_settings
 
 from zsar_cli.errors import InputError, OutputError, UsageError
-from zsar_cli.models.backbones import BackboneConfig, open_backbone
+from zsar_cli.models.backbones import POSTURE, BackboneConfig, open_backbone
 from zsar_cli.models.bundle import read_bundle
 from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.scoring import TransferSettings
@@ -68,6 +68,18 @@ def test_a_run_leaves_a_model_with_its_provenance(whole: Path) -> None:
     assert about["data"]["name"] == "data" and about["data"]["videos"] == 8 and about["data"]["skipped"] == 0
     assert about["command"].startswith("zsar train ") and about["seed"] == 0 and about["step"] == 6
     assert about["config"]["train"]["steps"] == 6 and about["versions"]["torch"] == torch.__version__
+
+
+def test_training_looks_at_postures_where_asked(place: Path, zsar_here: Run, tmp_path: Path) -> None:
+    flags = ("--posture", "--view", "letterbox", "--steps", 2, *SMALL, place / "settings.yaml")
+    zsar_here("train", place / "data", "-o", tmp_path / "run", *flags, code=0)
+    bundle = read_bundle(tmp_path / "run" / "model", "rest", MINILM)
+    assert bundle.settings["shape"]["posture"] == POSTURE
+    assert bundle.settings["clip"]["geometry"] == {"size": 64, "resize": None, "letterbox": True}
+    assert bundle.weights["rest.video_prior.weight"].shape[1] == 2 * (1280 + POSTURE)
+    command = ("classify", place / "data" / CLASSES[0] / "clip0", "--label", CLASSES[0], "--label", CLASSES[1])
+    (record,) = zsar_here(*command, "--model", tmp_path / "run", "--format", "jsonl", code=0).records
+    assert record["predictions"][0]["label"] == CLASSES[0]
 
 
 @pytest.mark.parametrize("folder", [".", "model"])
