@@ -66,6 +66,21 @@ def test_classify_works_with_it_by_name(zsar: Runner, tmp_path: Path) -> None:
     assert np.isclose(sum(item["score"] for item in record["predictions"]), 1, atol=1e-3)
 
 
+def test_beside_another_model_it_says_what_it_decides(zsar: Runner, tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=20, size=(96, 64))
+    both = ("classify", clip.path, "--model", "builtin", "--model", NAME, "--format", "jsonl")
+    three = ("--label", "doing push-ups", "--label", "doing sit-ups", "--label", "riding a bike")
+    done = zsar(*both, *three)
+    assert "rest-exercises decides among: doing push-ups, doing sit-ups\n" in done.stderr
+    alone = zsar("classify", clip.path, "--format", "jsonl", *three)
+    (first,), (second,) = done.records, alone.records
+    share = [{item["label"]: item["score"] for item in record["predictions"]} for record in (first, second)]
+    assert share[0]["riding a bike"] == pytest.approx(share[1]["riding a bike"], abs=2e-4)
+    assert share[0]["doing push-ups"] != pytest.approx(share[1]["doing push-ups"], abs=1e-3)
+    lone = zsar(*both, "--label", "doing push-ups", "--label", "riding a bike")
+    assert "rest-exercises knows doing push-ups of the labels, so it decides nothing" in lone.stderr
+
+
 def test_models_verify_and_info_know_it(zsar: Runner) -> None:
     verified = zsar("models", "verify", NAME)
     assert verified.code == 0 and sha256_of(BUNDLES / NAME / "weights.safetensors") in verified.stdout

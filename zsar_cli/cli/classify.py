@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -99,6 +100,7 @@ def classify(
     )  # fmt: skip
     labelled = classifier.prepare(label_set)
     run = classifier.run(label_set, bank=f"{bank} {prototypes}" if prototypes else None)
+    _tell_specialists(run.settings, messages)
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
     watching = output is None and sys.stdout.isatty()  # results scroll by on the same screen as the bar
     try:
@@ -113,6 +115,18 @@ def classify(
         messages.info(_counts(writer.summary, len(inputs)))
         raise
     return _close(writer, messages, given=len(inputs))
+
+
+def _tell_specialists(settings: Mapping[str, Any], messages: Messages) -> None:
+    """Which labels a model that is not averaged decides among."""
+    for member in settings.get("members", ()):
+        known = member.get("decides_among")
+        if known is not None and len(known) < 2:
+            messages.warning(
+                f"{member['model']} knows {', '.join(known) or 'none'} of the labels, so it decides nothing"
+            )
+        elif known is not None:
+            messages.info(f"{member['model']} decides among: {', '.join(known)}")
 
 
 def _too_many(failed: int, fail_fast: bool, allowed: int | None, messages: Messages) -> bool:
