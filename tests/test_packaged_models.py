@@ -61,6 +61,7 @@ def test_classify_works_with_it_by_name(zsar: Runner, tmp_path: Path) -> None:
     labels.write_text("doing push-ups\ndoing squats\nriding a bike\n")
     done = zsar("classify", clip.path, "--labels", labels, "--model", NAME, "--format", "jsonl")
     assert done.code == 0, done.stderr
+    assert "far from all that rest-exercises was trained on: riding a bike\n" in done.stderr
     record = done.records[-1]
     assert {item["label"] for item in record["predictions"]} == set(LabelSet.read(labels).names)
     assert np.isclose(sum(item["score"] for item in record["predictions"]), 1, atol=1e-3)
@@ -78,7 +79,7 @@ def test_beside_another_model_it_says_what_it_decides(zsar: Runner, tmp_path: Pa
     assert share[0]["riding a bike"] == pytest.approx(share[1]["riding a bike"], abs=2e-4)
     assert share[0]["doing push-ups"] != pytest.approx(share[1]["doing push-ups"], abs=1e-3)
     lone = zsar(*both, "--label", "doing push-ups", "--label", "riding a bike")
-    assert "rest-exercises knows doing push-ups of the labels, so it decides nothing" in lone.stderr
+    assert "rest-exercises knows doing push-ups of the labels and decides nothing" in lone.stderr
 
 
 def test_models_verify_and_info_know_it(zsar: Runner) -> None:

@@ -70,6 +70,13 @@ def test_a_run_leaves_a_model_with_its_provenance(whole: Path) -> None:
     assert about["config"]["train"]["steps"] == 6 and about["versions"]["torch"] == torch.__version__
 
 
+def test_evaluate_names_unseen_classes_that_were_trained_on(whole: Path, place: Path, zsar_here: Run) -> None:
+    (place / "unseen.txt").write_text(f"{CLASSES[0]}\n{CLASSES[2]}\n")
+    done = zsar_here("evaluate", place / "data", "--model", whole, "--unseen", place / "unseen.txt", code=0)
+    names = sorted([CLASSES[0], CLASSES[2]])
+    assert f"was trained on: {', '.join(names)}\n" in done.stderr and "not unseen" in done.stderr
+
+
 def test_training_looks_at_postures_where_asked(place: Path, zsar_here: Run, tmp_path: Path) -> None:
     flags = ("--posture", "--view", "letterbox", "--steps", 2, *SMALL, place / "settings.yaml")
     zsar_here("train", place / "data", "-o", tmp_path / "run", *flags, code=0)

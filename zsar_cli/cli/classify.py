@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +14,8 @@ from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 
 if TYPE_CHECKING:
+    from zsar_cli.classifier import Classifier
+    from zsar_cli.labels import LabelSet
     from zsar_cli.report.records import Summary, VideoRecord
     from zsar_cli.report.writer import Writer
 
@@ -100,7 +101,7 @@ def classify(
     )  # fmt: skip
     labelled = classifier.prepare(label_set)
     run = classifier.run(label_set, bank=f"{bank} {prototypes}" if prototypes else None)
-    _tell_specialists(run.settings, messages)
+    _tell_specialists(classifier, label_set, messages)
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
     watching = output is None and sys.stdout.isatty()  # results scroll by on the same screen as the bar
     try:
@@ -117,16 +118,23 @@ def classify(
     return _close(writer, messages, given=len(inputs))
 
 
-def _tell_specialists(settings: Mapping[str, Any], messages: Messages) -> None:
-    """Which labels a model that is not averaged decides among."""
-    for member in settings.get("members", ()):
-        known = member.get("decides_among")
-        if known is not None and len(known) < 2:
-            messages.warning(
-                f"{member['model']} knows {', '.join(known) or 'none'} of the labels, so it decides nothing"
-            )
-        elif known is not None:
-            messages.info(f"{member['model']} decides among: {', '.join(known)}")
+def _tell_specialists(classifier: Classifier, labels: LabelSet, messages: Messages) -> None:
+    """What models of a few classes make of labels that are far from them."""
+    from zsar_cli.models.base import Specialist
+
+    for member in classifier.members:
+        if not isinstance(member.model, Specialist):
+            continue
+        known = member.model.knows(labels.labels).tolist()
+        near, far = (
+            [name for name, one in zip(labels.names, known, strict=True) if one is way] for way in (True, False)
+        )
+        if len(classifier.members) > 1 and len(near) > 1:
+            messages.info(f"{member.model.name} decides among: {', '.join(near)}")
+        elif len(classifier.members) > 1:
+            messages.warning(f"{member.model.name} knows {', '.join(near) or 'none'} of the labels and decides nothing")
+        elif far:
+            messages.warning(f"far from all that {member.model.name} was trained on: {', '.join(far)}")
 
 
 def _too_many(failed: int, fail_fast: bool, allowed: int | None, messages: Messages) -> bool:

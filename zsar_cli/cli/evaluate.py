@@ -131,6 +131,8 @@ def evaluate(
         decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
     )  # fmt: skip
     _set_transfer(classifier, transfer)
+    if unseen is not None:
+        _tell_seen(classifier, data, messages)
     similarity, failures = _similarities(classifier, data, messages)
     report = _measure(similarity, data, protocol, runs, seed, seen)
     report["setting"] = {
@@ -146,6 +148,16 @@ def evaluate(
     for failure in failures:
         messages.error(str(failure))
     return SOME_FAILED if failures else 0
+
+
+def _tell_seen(classifier: Classifier, data: Dataset, messages: Messages) -> None:
+    """Classes that are called unseen, but were trained on."""
+    from zsar_cli.labels import readable
+
+    for member in classifier.members:
+        trained = {readable(name).casefold() for name in (member.bank.labels if member.bank is not None else ())}
+        if names := [label.name for label in data.classes if label.text.casefold() in trained]:
+            messages.warning(f"not unseen, {member.model.name} was trained on: {', '.join(names)}")
 
 
 def _choose(

@@ -38,7 +38,7 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             code = INTERRUPTED
-        except OutputClosed:
+        except (OutputClosed, BrokenPipeError):
             # The reader of our output has gone (`| head`): there is nobody to tell, nor to flush to at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0

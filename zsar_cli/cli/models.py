@@ -216,6 +216,8 @@ def _facts(entry: Entry) -> dict[str, Any]:
     facts = {**asdict(entry), "accuracy": _accuracy(entry), "here": place is not None, "folder": place}
     if entry.kind not in FROM_HUB:
         del facts["revision"]
+    if entry.kind == "rest":  # its files say it themselves
+        del facts["sha256"], facts["classes"], facts["url"], facts["classes_url"]
     return facts
 
 

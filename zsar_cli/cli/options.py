@@ -94,7 +94,7 @@ Weights = Annotated[
     str | None,
     option(
         "--weights",
-        "How much each of several models counts, for example 1,2.",
+        "How much each of several models counts, for example 1,2; a trained model beside others takes none.",
         panel=MODEL,
         metavar="LIST",
         show_default="all alike",

@@ -130,9 +130,14 @@ class RestVideoModel:
         return encode_labels(self.text, labels)
 
     def knows(self, labels: Sequence[Label]) -> Tensor:
-        """Which labels are near to a seen class, by the sentence embeddings of their names: bool [U]."""
-        names = self._tokens.encode([label.text for label in labels])
-        known: Tensor = (names @ self._tokens.encode(list(self._seen.labels)).T).amax(dim=1) >= NEAR
+        """Which labels are near to a seen class: bool [U].
+
+        What is compared are sentence embeddings of names. A bare noun such as "dips" is also read as "doing dips".
+        """
+        seen = self._tokens.encode(list(self._seen.labels))
+        texts = [label.text for label in labels]
+        readings = torch.stack([self._tokens.encode(texts), self._tokens.encode([f"doing {text}" for text in texts])])
+        known: Tensor = (readings @ seen.T).amax(dim=(0, 2)) >= NEAR
         return known
 
 
