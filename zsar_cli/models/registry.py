@@ -186,7 +186,8 @@ def locate(name: str) -> Located:
 
         folder = find_snapshot(*hub_source(name))
         if folder is None:
-            raise ModelError(f"--model {name}: not on this machine; run: zsar models pull {name}")
+            where = "not on this machine" if entry else "no such folder, and no such model pulled from the hub"
+            raise ModelError(f"--model {name}: {where}; run: zsar models pull {name}")
         return Located(name, "folder", folder)
     near = difflib.get_close_matches(name, ENTRIES, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known names: {', '.join(ENTRIES)}"
