@@ -99,7 +99,7 @@ def test_a_specialist_divides_what_the_others_give_to_the_labels_it_knows(home: 
 
     unknown = LabelSet.from_names(["jumping", "sleeping"])  # it knows one alone: there is nothing to decide
     assert both.classify(path, unknown).predictions == general.classify(path, unknown).predictions
-    with pytest.raises(UsageError, match=r"one for each averaged model, 1, not 2 \(knowing decides among"):
+    with pytest.raises(UsageError, match=r"1 model needs 1 weight, not 2 \(knowing decides among"):
         Ensemble([general, special], (1, 1))
 
 

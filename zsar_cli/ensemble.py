@@ -75,7 +75,8 @@ class Ensemble(Classifier):
         if len(given) != averaged:
             apart = [name for name, alone in zip(names, self._specialists, strict=True) if alone is not None]
             but = f" ({', '.join(apart)} decides among the labels it knows and takes no weight)" if apart else ""
-            raise UsageError(f"--weights: one for each averaged model, {averaged}, not {len(given)}{but}")
+            need = f"{averaged} models need {averaged} weights" if averaged > 1 else "1 model needs 1 weight"
+            raise UsageError(f"--weights: {need}, not {len(given)}{but}")
         if not all(math.isfinite(weight) and weight >= 0 for weight in given) or sum(given) == 0:
             raise UsageError(f"--weights {','.join(map(str, given))}: must be 0 or more, and not all 0")
         self._members = tuple(members)
