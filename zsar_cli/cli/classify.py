@@ -14,8 +14,7 @@ from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 
 if TYPE_CHECKING:
-    from zsar_cli.classifier import Classifier
-    from zsar_cli.labels import LabelSet
+    from zsar_cli.classifier import Classifier, Labelled
     from zsar_cli.report.records import Summary, VideoRecord
     from zsar_cli.report.writer import Writer
 
@@ -101,7 +100,7 @@ def classify(
     )  # fmt: skip
     labelled = classifier.prepare(label_set)
     run = classifier.run(label_set, bank=f"{bank} {prototypes}" if prototypes else None)
-    _tell_specialists(classifier, label_set, messages)
+    _tell_specialists(classifier, labelled, messages)
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
     watching = output is None and sys.stdout.isatty()  # results scroll by on the same screen as the bar
     try:
@@ -118,23 +117,25 @@ def classify(
     return _close(writer, messages, given=len(inputs))
 
 
-def _tell_specialists(classifier: Classifier, labels: LabelSet, messages: Messages) -> None:
-    """What models of a few classes make of labels that are far from them."""
+def _tell_specialists(classifier: Classifier, labelled: Labelled, messages: Messages) -> None:
+    """Which labels a specialist decides among, or, where it is alone, which are far from all that it was trained on."""
+    from zsar_cli.ensemble import JointLabelled
     from zsar_cli.models.base import Specialist
 
-    for member in classifier.members:
-        if not isinstance(member.model, Specialist):
-            continue
-        known = member.model.knows(labels.labels).tolist()
-        near, far = (
-            [name for name, one in zip(labels.names, known, strict=True) if one is way] for way in (True, False)
-        )
-        if len(classifier.members) > 1 and len(near) > 1:
+    names = labelled.labels.names
+    if not isinstance(labelled, JointLabelled):
+        model = classifier.members[0].model
+        known = model.knows(labelled.labels.labels) if isinstance(model, Specialist) else None
+        if known is not None and not known.all():
+            far = [name for name, one in zip(names, known, strict=True) if not one]
+            messages.warning(f"far from all that {model.name} was trained on: {', '.join(far)}")
+        return
+    for member, known in zip(classifier.members, labelled.known, strict=True):
+        near = [name for name, one in zip(names, known, strict=True) if one] if known is not None else None
+        if near is not None and len(near) > 1:
             messages.info(f"{member.model.name} decides among: {', '.join(near)}")
-        elif len(classifier.members) > 1:
+        elif near is not None:
             messages.warning(f"{member.model.name} knows {', '.join(near) or 'none'} of the labels and decides nothing")
-        elif far:
-            messages.warning(f"far from all that {member.model.name} was trained on: {', '.join(far)}")
 
 
 def _too_many(failed: int, fail_fast: bool, allowed: int | None, messages: Messages) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +130,19 @@ class RestVideoModel:
         """t of the labels, [U, D]: videos and labels share one space."""
         return encode_labels(self.text, labels)
 
+    @cached_property
+    def _seen_names(self) -> Tensor:
+        """Sentence embeddings of the seen classes' names, [S, E]."""
+        return self._tokens.encode(list(self._seen.labels))
+
     def knows(self, labels: Sequence[Label]) -> Tensor:
         """Which labels are near to a seen class: bool [U].
 
         What is compared are sentence embeddings of names. A bare noun such as "dips" is also read as "doing dips".
         """
-        seen = self._tokens.encode(list(self._seen.labels))
         texts = [label.text for label in labels]
         readings = torch.stack([self._tokens.encode(texts), self._tokens.encode([f"doing {text}" for text in texts])])
-        known: Tensor = (readings @ seen.T).amax(dim=(0, 2)) >= NEAR
+        known: Tensor = (readings @ self._seen_names.T).amax(dim=(0, 2)) >= NEAR
         return known
 
 
