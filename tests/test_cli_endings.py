@@ -127,7 +127,7 @@ def test_tracebacks_are_shown_on_demand_alone(zsar: Runner, folder: Path) -> Non
 
 
 def test_an_unexpected_error_is_one_line_and_asks_for_a_report(zsar: Runner, folder: Path, tmp_path: Path) -> None:
-    code = "import zsar_cli.inputs as inputs\ndef find_inputs(*_): raise RuntimeError('boom')\n"
+    code = "import zsar_cli.data.inputs as inputs\ndef find_inputs(*_): raise RuntimeError('boom')\n"
     variables = preload(tmp_path, code + "inputs.find_inputs = find_inputs\n")
     run = zsar("classify", "a.mp4", "--label", "swimming", cwd=folder, code=1, variables=variables)
     assert run.stderr == (

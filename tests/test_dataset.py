@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zsar_cli.dataset import read_dataset, read_split
+from zsar_cli.data.dataset import read_dataset, read_split
 from zsar_cli.errors import UsageError
 from zsar_cli.labels import LabelSet
 

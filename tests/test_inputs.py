@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from zsar_cli import inputs
+from zsar_cli.data import inputs
+from zsar_cli.data.inputs import find_inputs
 from zsar_cli.errors import InputError, UsageError
-from zsar_cli.inputs import find_inputs
 from zsar_cli.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="names and kinds of file of POSIX")

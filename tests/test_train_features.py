@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from training_data import write_dataset
 
-from zsar_cli.dataset import Item, read_dataset
+from zsar_cli.data.dataset import Item, read_dataset
 from zsar_cli.errors import OutputError
 from zsar_cli.models.backbones import Backbone, BackboneConfig
 from zsar_cli.pipeline import EmbedSettings

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from rest_features import features_of, load_features, run_config
 from torch import Tensor
 
-from zsar_cli.dataset import Item
+from zsar_cli.data.dataset import Item
 from zsar_cli.models.builtin import MINILM
 from zsar_cli.models.rest import RestHead, RestModel
 from zsar_cli.semantics.tokens import TextTokens, TokenEncoder

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from zsar_cli.dataset import Item, read_dataset
+from zsar_cli.data.dataset import Item, read_dataset
 from zsar_cli.models.backbones import open_backbone
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.pipeline import EmbedSettings

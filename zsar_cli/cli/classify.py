@@ -82,7 +82,7 @@ def classify(
 
     Example: zsar classify videos/ --labels actions.txt -o results.jsonl
     """
-    from zsar_cli.inputs import find_inputs
+    from zsar_cli.data.inputs import find_inputs
     from zsar_cli.report.output import check_target
     from zsar_cli.report.writer import check_format, format_for, open_writer
 

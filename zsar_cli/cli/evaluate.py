@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zsar_cli.classifier import Classifier
-    from zsar_cli.dataset import Dataset
+    from zsar_cli.data.dataset import Dataset
     from zsar_cli.errors import InputError
 
 __all__ = ["evaluate"]
@@ -164,7 +164,7 @@ def _choose(
     source: Path, names: Path | None, seen: Path | None, unseen: Path | None, split: Path | None, number: int
 ) -> Dataset:
     """The data set with only the asked-for classes and videos."""
-    from zsar_cli.dataset import read_dataset, read_split
+    from zsar_cli.data.dataset import read_dataset, read_split
     from zsar_cli.labels import LabelSet
 
     data = read_dataset(source, names)

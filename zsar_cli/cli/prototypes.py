@@ -66,7 +66,7 @@ def export_prototypes(
     those labels. With a DATASET, a folder per class or a table: the mean of each class's videos; --labels may then name
     a CSV with the columns folder and label, natural names for the folders.
     """
-    from zsar_cli.dataset import read_dataset
+    from zsar_cli.data.dataset import read_dataset
     from zsar_cli.report.output import check_target
 
     messages = Messages(quiet, verbose)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zsar_cli.dataset import Item
+from zsar_cli.data.dataset import Item
 from zsar_cli.errors import InputError, OutputError
 from zsar_cli.models.backbones import Backbone
 from zsar_cli.pipeline import EmbedSettings, content_digest, processors

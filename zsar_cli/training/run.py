@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli._version import __version__
-from zsar_cli.dataset import Dataset, read_dataset
+from zsar_cli.data.dataset import Dataset, read_dataset
 from zsar_cli.errors import InputError, MissingExtraError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.backbones import Backbone, open_backbone

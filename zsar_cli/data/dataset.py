@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from zsar_cli.data.inputs import find_inputs
 from zsar_cli.errors import InputError, LabelError, UsageError
-from zsar_cli.inputs import find_inputs
 from zsar_cli.labels import Label, LabelSet, readable
 
 __all__ = ["Dataset", "Item", "read_dataset", "read_split"]
