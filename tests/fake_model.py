@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from zsar_cli.labels import Label
-from zsar_cli.prototypes import PrototypeBank
-from zsar_cli.scoring import TransferSettings
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
 SEEN = ("bright", "dark", "left", "right")

@@ -12,8 +12,8 @@ from videos import write_video
 
 from zsar_cli import LabelSet, ZeroShotClassifier, load
 from zsar_cli.errors import InputError, LabelError, PrototypeError, UsageError
-from zsar_cli.prototypes import PrototypeBank
-from zsar_cli.scoring import score_labels
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.scoring import score_labels
 
 
 @pytest.fixture(scope="module")

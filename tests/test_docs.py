@@ -11,7 +11,7 @@ from typer.main import get_command
 import zsar_cli
 from zsar_cli.cli.app import app
 from zsar_cli.models.builtin import MINILM, WEIGHTS
-from zsar_cli.prototypes import FORMAT
+from zsar_cli.transfer.bank import FORMAT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

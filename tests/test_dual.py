@@ -18,7 +18,7 @@ from zsar_cli.models.base import ConditionsText, HasTextTower
 from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, XClip, action_texts
 from zsar_cli.models.registry import load_model
 from zsar_cli.pipeline import Embedding
-from zsar_cli.scoring import score_labels
+from zsar_cli.transfer.scoring import score_labels
 from zsar_cli.video.types import Sampling, VideoInfo
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from zsar_cli.ensemble import Ensemble
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label
 from zsar_cli.pipeline import Embedding
-from zsar_cli.scoring import TransferSettings
+from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Partial, Sampling
 
 LABELS = LabelSet.from_names(["jumping", "sleeping", "bright"])

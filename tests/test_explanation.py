@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zsar_cli.explanation import NEAR, UNRELATED, explain
-from zsar_cli.prototypes import PrototypeBank, Vocabulary, compose, compose_through
+from zsar_cli.transfer.bank import PrototypeBank, Vocabulary, compose, compose_through
+from zsar_cli.transfer.explanation import NEAR, UNRELATED, explain
 
 SEEN = ("pull ups", "sailing", "texting")
 BANK = PrototypeBank(SEEN, torch.eye(4)[:3], torch.eye(3), "model", "text")

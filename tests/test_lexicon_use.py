@@ -14,9 +14,9 @@ from fake_model import FakeModel
 
 from zsar_cli import LabelSet, ZeroShotClassifier, load
 from zsar_cli.errors import LabelError, UsageError
-from zsar_cli.prototypes import Vocabulary, compose_through
-from zsar_cli.scoring import TransferSettings, score_labels
 from zsar_cli.semantics.lexicon import Entry, Lexicon, packaged_lexicon
+from zsar_cli.transfer.bank import Vocabulary, compose_through
+from zsar_cli.transfer.scoring import TransferSettings, score_labels
 
 Run = Callable[..., Finished]
 SETTINGS = TransferSettings(top_k=2, temperature=0.2, lexicon_share=0.6, lexicon_nearest=2)

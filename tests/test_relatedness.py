@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zsar_cli.semantics.relatedness import centre_rows, relatedness, same_meaning
+from zsar_cli.transfer.relatedness import centre_rows, relatedness, same_meaning
 
 
 def oracle(unseen: np.ndarray, seen: np.ndarray, top_k: int, temperature: float) -> np.ndarray:

@@ -26,7 +26,7 @@ from zsar_cli.models.rest_losses import (
     hard_negatives,
     matching_loss,
 )
-from zsar_cli.prototypes import PrototypeBank, compose
+from zsar_cli.transfer.bank import PrototypeBank, compose
 
 CONFIG = RestConfig(features=12, text_features=10, space=16, width=16, depth=2, heads=2, dropout=0.0)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from zsar_cli.errors import UsageError
-from zsar_cli.prototypes import PrototypeBank, compose
-from zsar_cli.scoring import TransferSettings, conse, score_labels, to_shares
+from zsar_cli.transfer.bank import PrototypeBank, compose
+from zsar_cli.transfer.scoring import TransferSettings, conse, score_labels, to_shares
 
 GENERATOR = torch.Generator().manual_seed(5)
 UNIT = torch.nn.functional.normalize

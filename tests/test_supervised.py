@@ -17,7 +17,7 @@ from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.registry import load_model
 from zsar_cli.models.supervised import SupervisedModel
-from zsar_cli.scoring import TransferSettings
+from zsar_cli.transfer.scoring import TransferSettings
 
 CPU = torch.device("cpu")
 VIDEO = ("videomae", "timesformer", "vivit")

@@ -17,10 +17,10 @@ from training_data import COLOURS, SMALL, write_dataset, write_settings
 from zsar_cli.errors import InputError, OutputError, UsageError
 from zsar_cli.models.backbones import POSTURE, BackboneConfig, open_backbone
 from zsar_cli.models.bundle import read_bundle
-from zsar_cli.prototypes import PrototypeBank
-from zsar_cli.scoring import TransferSettings
 from zsar_cli.training.calibration import calibrated
 from zsar_cli.training.folder import RunFolder
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.scoring import TransferSettings
 
 Run = Callable[..., Finished]
 CLASSES = [f"{name}_thing" for name in COLOURS]

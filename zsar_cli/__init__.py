@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from zsar_cli.ensemble import Ensemble
     from zsar_cli.labels import LabelSet
     from zsar_cli.loading import load
-    from zsar_cli.prototypes import PrototypeBank
+    from zsar_cli.transfer.bank import PrototypeBank
 
 __all__ = ["Ensemble", "LabelSet", "PrototypeBank", "ZeroShotClassifier", "__version__", "load"]
 
 _HOMES = {
     "LabelSet": "zsar_cli.labels",
-    "PrototypeBank": "zsar_cli.prototypes",
+    "PrototypeBank": "zsar_cli.transfer.bank",
     "ZeroShotClassifier": "zsar_cli.classifier",
     "Ensemble": "zsar_cli.ensemble",
     "load": "zsar_cli.loading",

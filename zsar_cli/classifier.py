@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import InputError, PrototypeError, UsageError
-from zsar_cli.explanation import Explanation, explain
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel
 from zsar_cli.pipeline import Embedding, EmbedSettings, embed
-from zsar_cli.prototypes import (
+from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
+from zsar_cli.semantics.lexicon import Lexicon
+from zsar_cli.semantics.text import encode_labels
+from zsar_cli.store.cache import EmbeddingCache
+from zsar_cli.transfer.bank import (
     PrototypeBank,
     Vocabulary,
     compose,
@@ -27,11 +30,8 @@ from zsar_cli.prototypes import (
     compose_through,
     mean_prototypes,
 )
-from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
-from zsar_cli.scoring import TransferSettings, score_labels, to_shares
-from zsar_cli.semantics.lexicon import Lexicon
-from zsar_cli.semantics.text import encode_labels
-from zsar_cli.store.cache import EmbeddingCache
+from zsar_cli.transfer.explanation import Explanation, explain
+from zsar_cli.transfer.scoring import TransferSettings, score_labels, to_shares
 
 __all__ = ["Classifier", "Labelled", "LabelsLike", "ZeroShotClassifier"]
 

@@ -36,11 +36,11 @@ from torch import Tensor
 
 from zsar_cli import LabelSet, ZeroShotClassifier, load
 from zsar_cli.errors import InputError
-from zsar_cli.prototypes import PrototypeBank, Vocabulary, compose, compose_through
-from zsar_cli.scoring import TransferSettings, conse, score_labels
 from zsar_cli.semantics.lexicon import Entry, Lexicon, read_entries
-from zsar_cli.semantics.relatedness import relatedness, top_softmax
 from zsar_cli.semantics.text import encode_labels
+from zsar_cli.transfer.bank import PrototypeBank, Vocabulary, compose, compose_through
+from zsar_cli.transfer.relatedness import relatedness, top_softmax
+from zsar_cli.transfer.scoring import TransferSettings, conse, score_labels
 
 NEAR = 0.85
 FOLDER = Path(__file__).parents[2] / "zsar_cli" / "lexicon"

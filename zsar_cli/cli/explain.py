@@ -12,7 +12,7 @@ from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from zsar_cli.explanation import Explanation
+    from zsar_cli.transfer.explanation import Explanation
 
 __all__ = ["explain"]
 

@@ -17,7 +17,7 @@ from zsar_cli.errors import PrototypeError, UsageError
 if TYPE_CHECKING:
     from zsar_cli.classifier import ZeroShotClassifier
     from zsar_cli.errors import InputError
-    from zsar_cli.prototypes import PrototypeBank
+    from zsar_cli.transfer.bank import PrototypeBank
 
 __all__ = ["export_prototypes"]
 

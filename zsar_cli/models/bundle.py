@@ -19,8 +19,8 @@ from torch import Tensor
 
 from zsar_cli.errors import ModelError, OutputError
 from zsar_cli.models.weights import sha256_of
-from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.tensors import write_tensors
+from zsar_cli.transfer.bank import PrototypeBank
 
 __all__ = ["FORMAT", "MANIFEST", "Bundle", "check_bundle", "find_bundle", "read_bundle", "write_bundle"]
 

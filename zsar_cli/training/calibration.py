@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zsar_cli.prototypes import PrototypeBank
-from zsar_cli.scoring import TransferSettings, conse
-from zsar_cli.semantics.relatedness import relatedness
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.relatedness import relatedness
+from zsar_cli.transfer.scoring import TransferSettings, conse
 
 __all__ = ["calibrated"]
 

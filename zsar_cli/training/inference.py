@@ -13,8 +13,8 @@ from torch import Tensor
 
 from zsar_cli.models.rest import RestModel
 from zsar_cli.models.rest_losses import cosines
-from zsar_cli.semantics.relatedness import relatedness
 from zsar_cli.semantics.tokens import TextTokens
+from zsar_cli.transfer.relatedness import relatedness
 
 __all__ = [
     "SeenBank",

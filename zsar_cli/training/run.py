@@ -22,9 +22,7 @@ from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.rest import class_means
 from zsar_cli.models.rest_video import minilm_tokens, round_weights, seen_classes, write_rest
 from zsar_cli.pipeline import EmbedSettings
-from zsar_cli.prototypes import PrototypeBank
 from zsar_cli.report.plots import draw_curves
-from zsar_cli.scoring import TransferSettings
 from zsar_cli.semantics.text import label_texts
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
@@ -38,6 +36,8 @@ from zsar_cli.training.settings import RunConfig
 from zsar_cli.training.state import TrainState
 from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.scoring import TransferSettings
 
 __all__ = ["Job", "TrainingRun"]
 

@@ -14,9 +14,9 @@ from zsar_cli.errors import ConfigError, UsageError
 from zsar_cli.models.backbones import BackboneConfig
 from zsar_cli.models.rest import RestConfig
 from zsar_cli.models.rest_video import ClipSettings
-from zsar_cli.scoring import TransferSettings
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.finetune import FinetuneConfig
+from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
 __all__ = ["SECTIONS", "ClipConfig", "RunConfig", "is_setting", "read_run_config"]

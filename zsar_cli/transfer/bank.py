@@ -17,8 +17,8 @@ from torch import Tensor
 
 from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.labels import readable
-from zsar_cli.semantics.relatedness import relatedness, same_meaning, top_softmax
 from zsar_cli.tensors import write_tensors
+from zsar_cli.transfer.relatedness import relatedness, same_meaning, top_softmax
 
 __all__ = [
     "FORMAT",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import UsageError
-from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.transfer.bank import PrototypeBank
 
 __all__ = ["TransferSettings", "conse", "decide_among", "score_labels", "to_shares"]
 

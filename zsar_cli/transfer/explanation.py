@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.labels import readable
-from zsar_cli.prototypes import PrototypeBank
+from zsar_cli.transfer.bank import PrototypeBank
 
 __all__ = ["KINDS", "SCHEMA", "Component", "Explanation", "LabelExplanation", "Neighbour", "Pair", "explain"]
 
