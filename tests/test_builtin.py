@@ -17,7 +17,7 @@ from zsar_cli.models.builtin import MINILM, WEIGHTS, BuiltinModel, expected_feat
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.models.weights import PackagedFile, sha256_of
-from zsar_cli.semantics.text import encode_text_groups
+from zsar_cli.text.encoder import encode_text_groups
 
 CPU = torch.device("cpu")
 

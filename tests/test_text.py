@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zsar_cli.labels import Label
 from zsar_cli.models.builtin import minilm
-from zsar_cli.semantics.text import encode_labels, encode_text_groups, label_texts
+from zsar_cli.text.encoder import encode_labels, encode_text_groups, label_texts
 
 
 class Lengths:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.models.rest import RestConfig, RestHead, RestModel
-from zsar_cli.semantics.tokens import TextTokens
+from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import (
     embed_clips,

@@ -15,8 +15,8 @@ import torch
 
 import zsar_cli
 from zsar_cli.models.builtin import minilm
-from zsar_cli.semantics.lexicon import SEMANTIC_FILE, Entry, Lexicon, read_entries
 from zsar_cli.tensors import write_tensors
+from zsar_cli.text.lexicon import SEMANTIC_FILE, Entry, Lexicon, read_entries
 
 FOLDER = Path(zsar_cli.__file__).parent / "lexicon"
 

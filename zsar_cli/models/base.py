@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.labels import Label
-from zsar_cli.semantics.text import TextEncoder
+from zsar_cli.text.encoder import TextEncoder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling

@@ -23,8 +23,8 @@ from zsar_cli.models.builtin import minilm
 from zsar_cli.models.bundle import read_bundle, write_bundle
 from zsar_cli.models.pose import FINGERPRINT as POSE
 from zsar_cli.models.rest import RestConfig, RestModel
-from zsar_cli.semantics.text import TextEncoder, encode_labels
-from zsar_cli.semantics.tokens import TokenEncoder
+from zsar_cli.text.encoder import TextEncoder, encode_labels
+from zsar_cli.text.tokens import TokenEncoder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling

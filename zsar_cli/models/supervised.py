@@ -21,7 +21,7 @@ from zsar_cli.labels import Label
 from zsar_cli.models.builtin import minilm
 from zsar_cli.models.checkpoint import fingerprint, load_network, read_config
 from zsar_cli.models.preprocess import read_preprocess
-from zsar_cli.semantics.text import TextEncoder, encode_labels
+from zsar_cli.text.encoder import TextEncoder, encode_labels
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.relatedness import centre_rows
 from zsar_cli.transfer.scoring import TransferSettings

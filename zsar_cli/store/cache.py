@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import ZsarError
-from zsar_cli.semantics.text import TextEncoder
+from zsar_cli.text.encoder import TextEncoder
 
 __all__ = ["CacheInfo", "CachedTextEncoder", "EmbeddingCache", "digest"]
 

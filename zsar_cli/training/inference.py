@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zsar_cli.models.rest import RestModel
 from zsar_cli.models.rest_losses import cosines
-from zsar_cli.semantics.tokens import TextTokens
+from zsar_cli.text.tokens import TextTokens
 from zsar_cli.transfer.relatedness import relatedness
 
 __all__ = [

@@ -23,9 +23,9 @@ from zsar_cli.models.rest import class_means
 from zsar_cli.models.rest_video import minilm_tokens, round_weights, seen_classes, write_rest
 from zsar_cli.pipeline import EmbedSettings
 from zsar_cli.report.plots import draw_curves
-from zsar_cli.semantics.text import label_texts
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
+from zsar_cli.text.encoder import label_texts
 from zsar_cli.training.calibration import calibrated
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.features import Extracted, extract, pack, packed_before, store_frames

@@ -25,7 +25,7 @@ from zsar_cli.models.rest_losses import (
     hard_negatives,
     matching_loss,
 )
-from zsar_cli.semantics.tokens import TextTokens
+from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
 from zsar_cli.training.state import TrainState, start_state

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zsar_cli.semantics.text import SentenceEncoder
+from zsar_cli.text.encoder import SentenceEncoder
 
 __all__ = ["TextTokens", "TokenEncoder"]
 

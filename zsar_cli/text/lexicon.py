@@ -22,7 +22,7 @@ from torch import Tensor
 
 from zsar_cli.errors import LabelError, UsageError
 from zsar_cli.labels import Label
-from zsar_cli.semantics.text import TextEncoder, encode_text_groups
+from zsar_cli.text.encoder import TextEncoder, encode_text_groups
 
 __all__ = ["SEMANTIC_FILE", "Entry", "Lexicon", "packaged_lexicon", "read_entries"]
 

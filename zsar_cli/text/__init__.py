@@ -1,0 +1,1 @@
+"""Words to vectors: the sentence encoder, its tokens, and the lexicon of actions."""
