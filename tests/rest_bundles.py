@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.backbones import Backbone, BackboneConfig, open_backbone
-from zsar_cli.models.rest import RestConfig, RestModel
 from zsar_cli.models.rest_video import ClipSettings, minilm_tokens, round_weights, seen_classes, write_rest
+from zsar_cli.networks.backbones import Backbone, BackboneConfig, open_backbone
+from zsar_cli.networks.rest import RestConfig, RestModel
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import ConfigError, ModelError, UsageError
-from zsar_cli.models.backbones import BACKBONES, FILES, POSTURE, Backbone, BackboneConfig, network_of, open_backbone
-from zsar_cli.models.efficientnet import EfficientNetLite, fold_batch_norm
-from zsar_cli.models.pose import FINGERPRINT, PoseNetwork, Poses
-from zsar_cli.models.posture import DESCRIPTION, PostureFeatures, describe
+from zsar_cli.networks.backbones import BACKBONES, FILES, POSTURE, Backbone, BackboneConfig, network_of, open_backbone
+from zsar_cli.networks.efficientnet import EfficientNetLite, fold_batch_norm
+from zsar_cli.networks.pose import FINGERPRINT, PoseNetwork, Poses
+from zsar_cli.networks.posture import DESCRIPTION, PostureFeatures, describe
 
 CPU = torch.device("cpu")
 LITE = BackboneConfig("efficientnet-lite0", size=64, cells=2)

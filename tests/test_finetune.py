@@ -11,8 +11,8 @@ import torch
 from test_training import CLASSES, SHAPE, make_texts
 
 from zsar_cli.errors import ConfigError
-from zsar_cli.models.backbones import BackboneConfig, open_backbone
-from zsar_cli.models.rest import RestHead, RestModel
+from zsar_cli.networks.backbones import BackboneConfig, open_backbone
+from zsar_cli.networks.rest import RestHead, RestModel
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.finetune import STORED, Finetune, FinetuneConfig, augment, parameter_groups, plain_view
 

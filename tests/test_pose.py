@@ -19,9 +19,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from zsar_cli.errors import ModelError
-from zsar_cli.models import pose
-from zsar_cli.models.blazepose import depth_to_space
-from zsar_cli.models.pose import POSE_POINTS, WEIGHTS, PoseNetwork, open_pose
+from zsar_cli.networks import pose
+from zsar_cli.networks.blazepose import depth_to_space
+from zsar_cli.networks.pose import POSE_POINTS, WEIGHTS, PoseNetwork, open_pose
 
 # Landmarks by number, and the joints of the drawing: x to the right, y down, feet to head 1.0, middle of the hips 0.
 JOINTS = {

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from zsar_cli.models.posture import DESCRIPTION, PostureFeatures, describe, fill
+from zsar_cli.networks.posture import DESCRIPTION, PostureFeatures, describe, fill
 
 
 def standing() -> torch.Tensor:

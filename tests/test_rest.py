@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from zsar_cli.errors import ConfigError
-from zsar_cli.models.rest import (
+from zsar_cli.networks.rest import (
     RestConfig,
     RestHead,
     RestModel,
@@ -19,7 +19,7 @@ from zsar_cli.models.rest import (
     sentence_embedding,
     video_summary,
 )
-from zsar_cli.models.rest_losses import (
+from zsar_cli.training.losses import (
     alignment_loss,
     consistency_loss,
     discrimination_loss,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from zsar_cli.models.rest_losses import (
+from zsar_cli.training.losses import (
     alignment_loss,
     consistency_loss,
     discrimination_loss,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from zsar_cli.errors import ConfigError
-from zsar_cli.models.backbones import BackboneConfig
+from zsar_cli.networks.backbones import BackboneConfig
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.settings import SECTIONS, RunConfig, is_setting, read_run_config
 

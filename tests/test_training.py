@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from zsar_cli.errors import ConfigError, UsageError
-from zsar_cli.models.rest import RestConfig
+from zsar_cli.networks.rest import RestConfig
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import (

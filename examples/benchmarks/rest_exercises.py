@@ -23,7 +23,7 @@ from torch import Tensor
 
 from zsar_cli.data.dataset import Item
 from zsar_cli.models.builtin import MINILM
-from zsar_cli.models.rest import RestHead, RestModel
+from zsar_cli.networks.rest import RestHead, RestModel
 from zsar_cli.text.tokens import TextTokens, TokenEncoder
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import (

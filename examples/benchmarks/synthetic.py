@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zsar_cli.models.rest import RestConfig, RestHead, RestModel
+from zsar_cli.networks.rest import RestConfig, RestHead, RestModel
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import (

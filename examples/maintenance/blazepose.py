@@ -25,9 +25,9 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zsar_cli.models.blazepose import PoseDetector, PoseLandmarker
-from zsar_cli.models.pose import WEIGHTS
 from zsar_cli.models.weights import sha256_of
+from zsar_cli.networks.blazepose import PoseDetector, PoseLandmarker
+from zsar_cli.networks.pose import WEIGHTS
 from zsar_cli.tensors import write_tensors
 
 PACKAGE, VERSION, LICENCE = "mediapipe", "0.10.14", "Apache-2.0"
@@ -140,7 +140,7 @@ def read(file: str, sha256: str, wheel: Path | None) -> bytes:
 
 
 def main() -> None:
-    """Write the file anew and print the sha256 that `zsar_cli/models/pose.py` must have."""
+    """Write the file anew and print the sha256 that `zsar_cli/networks/pose.py` must have."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--wheel", type=Path, help=f"of {PACKAGE} {VERSION}; default: the installed package")
     wheel = parser.parse_args().wheel

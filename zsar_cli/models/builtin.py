@@ -17,8 +17,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from zsar_cli.labels import Label
-from zsar_cli.models.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.models.weights import PackagedFile
+from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import SentenceEncoder, TextEncoder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.relatedness import centre_rows

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zsar_cli.data.dataset import Item
 from zsar_cli.errors import InputError, OutputError
-from zsar_cli.models.backbones import Backbone
+from zsar_cli.networks.backbones import Backbone
 from zsar_cli.pipeline import EmbedSettings, content_digest, processors
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from zsar_cli.errors import ConfigError
-from zsar_cli.models.backbones import Backbone
-from zsar_cli.models.rest import RestHead, RestModel
+from zsar_cli.networks.backbones import Backbone
+from zsar_cli.networks.rest import RestHead, RestModel
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.train import Batch, objectives

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zsar_cli.models.rest import RestModel
-from zsar_cli.models.rest_losses import cosines
+from zsar_cli.networks.rest import RestModel
 from zsar_cli.text.tokens import TextTokens
+from zsar_cli.training.losses import cosines
 from zsar_cli.transfer.relatedness import relatedness
 
 __all__ = [

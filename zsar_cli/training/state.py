@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from zsar_cli.models.rest import RestHead, RestModel
+from zsar_cli.networks.rest import RestHead, RestModel
 from zsar_cli.training.config import TrainConfig
 
 __all__ = ["TrainState", "start_state"]

@@ -15,8 +15,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from zsar_cli.errors import UsageError
-from zsar_cli.models.rest import RestConfig, RestHead, RestModel, class_means, sentence_embedding, video_summary
-from zsar_cli.models.rest_losses import (
+from zsar_cli.networks.rest import RestConfig, RestHead, RestModel, class_means, sentence_embedding, video_summary
+from zsar_cli.text.tokens import TextTokens
+from zsar_cli.training.config import TrainConfig
+from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
+from zsar_cli.training.losses import (
     alignment_loss,
     consistency_loss,
     cosines,
@@ -25,9 +28,6 @@ from zsar_cli.models.rest_losses import (
     hard_negatives,
     matching_loss,
 )
-from zsar_cli.text.tokens import TextTokens
-from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
 from zsar_cli.training.state import TrainState, start_state
 from zsar_cli.training.team import Team
 

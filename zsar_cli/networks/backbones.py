@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from zsar_cli.errors import ConfigError, ModelError
 from zsar_cli.models.builtin import WEIGHTS
-from zsar_cli.models.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
-from zsar_cli.models.pose import FINGERPRINT as POSE
-from zsar_cli.models.pose import PoseNetwork, open_pose
-from zsar_cli.models.posture import PostureFeatures, describe, fill
 from zsar_cli.models.weights import PackagedFile
+from zsar_cli.networks.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
+from zsar_cli.networks.pose import FINGERPRINT as POSE
+from zsar_cli.networks.pose import PoseNetwork, open_pose
+from zsar_cli.networks.posture import PostureFeatures, describe, fill
 
 __all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "assemble", "network_of", "open_backbone"]
 

@@ -1,1 +1,0 @@
-"""Label text to semantic embeddings, and relatedness between seen and unseen classes."""
