@@ -15,9 +15,9 @@ from PIL import Image
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.models.builtin import MINILM, WEIGHTS, BuiltinModel, expected_features, minilm, seen_semantic
 from zsar_cli.models.device import resolve_device, resolve_precision
-from zsar_cli.models.weights import PackagedFile, sha256_of
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import encode_text_groups
+from zsar_cli.weights.packaged import PackagedFile, sha256_of
 
 CPU = torch.device("cpu")
 

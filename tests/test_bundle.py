@@ -10,7 +10,7 @@ import yaml
 from test_prototypes import bank
 
 from zsar_cli.errors import ModelError, OutputError, ZsarError
-from zsar_cli.models.bundle import FORMAT, read_bundle, write_bundle
+from zsar_cli.weights.bundle import FORMAT, read_bundle, write_bundle
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from zsar_cli.errors import ModelError, OutputError
-from zsar_cli.models.convert import convert
-from zsar_cli.models.hub import verify_folder
 from zsar_cli.models.registry import load_model
+from zsar_cli.weights.convert import convert
+from zsar_cli.weights.hub import verify_folder
 
 CPU = torch.device("cpu")
 

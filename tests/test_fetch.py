@@ -18,9 +18,9 @@ from tflite_files import write_plain
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.models import fetch as module
 from zsar_cli.models import registry
-from zsar_cli.models.fetch import fetch
 from zsar_cli.models.registry import ENTRIES
 from zsar_cli.store import models
+from zsar_cli.weights.fetch import fetch
 
 Here = Callable[..., Finished]
 CLASSES = b"riding a bike\nchopping wood\nplaying chess\n"

@@ -14,7 +14,7 @@ from fake_hub import Hub, Repository
 from PIL import Image
 
 from zsar_cli.errors import ModelError
-from zsar_cli.models.hub import HubFile, choose, verify_folder
+from zsar_cli.weights.hub import HubFile, choose, verify_folder
 
 REPO = "someone/tiny"
 

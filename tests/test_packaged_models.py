@@ -15,9 +15,9 @@ from cli_runner import Runner
 from zsar_cli import load
 from zsar_cli.classifier import ZeroShotClassifier
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.bundle import check_bundle
 from zsar_cli.models.registry import BUNDLES, ENTRIES
-from zsar_cli.models.weights import sha256_of
+from zsar_cli.weights.bundle import check_bundle
+from zsar_cli.weights.packaged import sha256_of
 
 NAME = "rest-exercises"
 CLASSES = 24

@@ -36,7 +36,7 @@ def test_entries_say_only_what_is_known(entry: object) -> None:
 
 
 def test_listing_imports_nothing_heavy() -> None:
-    code = "import sys, zsar_cli.models.registry, zsar_cli.models.hub, zsar_cli.cli.models as m; print(*sys.modules)"
+    code = "import sys, zsar_cli.models.registry, zsar_cli.weights.hub, zsar_cli.cli.models as m; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "zsar_cli.cli.models" in loaded
     assert {"torch", "transformers", "huggingface_hub", "numpy"} & set(loaded) == set()

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from training_data import COLOURS, SMALL, write_dataset, write_settings
 
 from zsar_cli.errors import InputError, OutputError, UsageError
-from zsar_cli.models.bundle import read_bundle
 from zsar_cli.networks.backbones import POSTURE, BackboneConfig, open_backbone
 from zsar_cli.training.calibration import calibrated
 from zsar_cli.training.folder import RunFolder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
+from zsar_cli.weights.bundle import read_bundle
 
 Run = Callable[..., Finished]
 CLASSES = [f"{name}_thing" for name in COLOURS]

@@ -18,9 +18,9 @@ from zsar_cli.cli.options import option
 from zsar_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from zsar_cli.models.hub import Checked
     from zsar_cli.models.registry import Entry
     from zsar_cli.store.models import ModelFolder
+    from zsar_cli.weights.hub import Checked
 
 __all__ = ["app"]
 
@@ -104,8 +104,8 @@ def pull(
     Only safetensors weights are downloaded, and no code. A connection that breaks is taken up again where it broke.
     A .tflite model is fetched from its publisher, compared with its sha256, and added to your models.
     """
-    from zsar_cli.models.hub import pull as download
     from zsar_cli.models.registry import ALIASES, ENTRIES, hub_source
+    from zsar_cli.weights.hub import pull as download
 
     messages = Messages(quiet)
     entry = ENTRIES.get(ALIASES.get(name, name))
@@ -129,7 +129,7 @@ def _pull_file(
     import tempfile
 
     from zsar_cli.labels import LabelSet
-    from zsar_cli.models.fetch import fetch
+    from zsar_cli.weights.fetch import fetch
 
     # Read here rather than from huggingface_hub, which fixes it when it is first imported.
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
@@ -186,7 +186,7 @@ def convert(
     quiet: options.Quiet = False,
 ) -> None:
     """Make a safetensors copy of a model with pickled weights (.pth, .bin). No code in the pickle is run."""
-    from zsar_cli.models.convert import convert as write
+    from zsar_cli.weights.convert import convert as write
 
     folder = write(source, output)
     Messages(quiet).info(f"{folder}: use it with --model {folder}")
@@ -223,7 +223,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 def _bundle_facts(folder: Path | None) -> dict[str, Any]:
     """What a bundle says of itself; nothing for what is no bundle."""
-    from zsar_cli.models.bundle import check_bundle, find_bundle
+    from zsar_cli.weights.bundle import check_bundle, find_bundle
 
     bundle = find_bundle(folder) if folder is not None else None
     if bundle is None:
@@ -262,9 +262,9 @@ def _place(name: str) -> str | None:
 
 
 def _verified(name: str) -> list[Checked]:
-    from zsar_cli.models.bundle import check_bundle, find_bundle
-    from zsar_cli.models.hub import Checked, verify_folder, verify_snapshot
     from zsar_cli.models.registry import locate
+    from zsar_cli.weights.bundle import check_bundle, find_bundle
+    from zsar_cli.weights.hub import Checked, verify_folder, verify_snapshot
 
     if added := _folder().find(name):
         return [Checked(added.file.name, "sha256", added.sha256)]

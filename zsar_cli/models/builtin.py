@@ -17,13 +17,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from zsar_cli.labels import Label
-from zsar_cli.models.weights import PackagedFile
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import SentenceEncoder, TextEncoder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.relatedness import centre_rows
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
+from zsar_cli.weights.packaged import PackagedFile
 
 __all__ = ["MINILM", "WEIGHTS", "BuiltinModel", "expected_features", "minilm", "seen_semantic"]
 

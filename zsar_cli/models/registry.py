@@ -182,7 +182,7 @@ def locate(name: str) -> Located:
             f"zsar models add {name} FILE{TFLITE} --seen-labels FILE"
         )
     if entry is not None or HUB_ID.fullmatch(name):
-        from zsar_cli.models.hub import find_snapshot
+        from zsar_cli.weights.hub import find_snapshot
 
         folder = find_snapshot(*hub_source(name))
         if folder is None:
@@ -247,11 +247,11 @@ def _open_folder(
     located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
 ) -> VideoModel:
     assert located.path is not None
-    from zsar_cli.models.bundle import find_bundle
+    from zsar_cli.weights.bundle import find_bundle
 
     if bundle := find_bundle(located.path):
         return _open_bundle(Located(located.name, "folder", bundle), device, dtype, seen_labels)
-    from zsar_cli.models.checkpoint import CLASSIFIERS, read_config
+    from zsar_cli.weights.checkpoint import CLASSIFIERS, read_config
 
     architectures = read_config(located.path).get("architectures") or [""]
     if str(architectures[0]).endswith(CLASSIFIERS):

@@ -19,7 +19,6 @@ from torch import Tensor
 from zsar_cli.errors import ModelError, ZsarError
 from zsar_cli.labels import Label
 from zsar_cli.models.builtin import minilm
-from zsar_cli.models.bundle import read_bundle, write_bundle
 from zsar_cli.networks.backbones import PACKAGED, Backbone, BackboneConfig, assemble, network_of, open_backbone
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.rest import RestConfig, RestModel
@@ -28,6 +27,7 @@ from zsar_cli.text.tokens import TokenEncoder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
+from zsar_cli.weights.bundle import read_bundle, write_bundle
 
 __all__ = [
     "KIND",

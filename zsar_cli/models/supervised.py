@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label
 from zsar_cli.models.builtin import minilm
-from zsar_cli.models.checkpoint import fingerprint, load_network, read_config
 from zsar_cli.models.preprocess import read_preprocess
 from zsar_cli.text.encoder import TextEncoder, encode_labels
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.relatedness import centre_rows
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Sampling
+from zsar_cli.weights.checkpoint import fingerprint, load_network, read_config
 
 __all__ = ["SupervisedModel", "open_supervised", "output_names"]
 

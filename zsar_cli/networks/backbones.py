@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from zsar_cli.errors import ConfigError, ModelError
 from zsar_cli.models.builtin import WEIGHTS
-from zsar_cli.models.weights import PackagedFile
 from zsar_cli.networks.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.pose import PoseNetwork, open_pose
 from zsar_cli.networks.posture import PostureFeatures, describe, fill
+from zsar_cli.weights.packaged import PackagedFile
 
 __all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "assemble", "network_of", "open_backbone"]
 
@@ -276,8 +276,8 @@ def assemble(
 
 def _from_checkpoint(config: BackboneConfig) -> tuple[nn.Module, str]:
     """A ResNet from a folder or a pulled hub model, and its fingerprint."""
-    from zsar_cli.models.checkpoint import fingerprint, load_network, read_config
     from zsar_cli.models.registry import locate
+    from zsar_cli.weights.checkpoint import fingerprint, load_network, read_config
 
     folder = Path(config.weights)
     if not folder.is_dir():

@@ -24,8 +24,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from zsar_cli.errors import ModelError
-from zsar_cli.models.weights import sha256_of
 from zsar_cli.networks.blazepose import DETECTOR_SIDE, LANDMARKER_SIDE, PoseDetector, PoseLandmarker
+from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["FINGERPRINT", "POSE_POINTS", "WEIGHTS", "PoseNetwork", "Poses", "open_pose"]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from zsar_cli.errors import ModelError, OutputError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.registry import ALIASES, ENTRIES, TFLITE
-from zsar_cli.models.weights import sha256_of
+from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["AddedModel", "ModelFolder", "models_folder"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsar_cli.errors import ModelError
-from zsar_cli.models.weights import sha256_of
+from zsar_cli.weights.packaged import sha256_of
 
 if TYPE_CHECKING:
     import torch

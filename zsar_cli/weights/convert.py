@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import ModelError, OutputError
-from zsar_cli.models.checkpoint import PICKLES
-from zsar_cli.models.hub import SIDE_FILES, SUMS
-from zsar_cli.models.weights import sha256_of
 from zsar_cli.tensors import write_tensors
+from zsar_cli.weights.checkpoint import PICKLES
+from zsar_cli.weights.hub import SIDE_FILES, SUMS
+from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["convert"]
 

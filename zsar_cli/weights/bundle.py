@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from zsar_cli.errors import ModelError, OutputError
-from zsar_cli.models.weights import sha256_of
 from zsar_cli.tensors import write_tensors
 from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["FORMAT", "MANIFEST", "Bundle", "check_bundle", "find_bundle", "read_bundle", "write_bundle"]
 

@@ -1,0 +1,1 @@
+"""Weights on disk and on a hub: where they are, what they should be, and how they get here."""
