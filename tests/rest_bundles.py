@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.rest_video import ClipSettings, minilm_tokens, round_weights, seen_classes, write_rest
+from zsar_cli.models.rest import ClipSettings, minilm_tokens, round_weights, seen_classes, write_rest
 from zsar_cli.networks.backbones import Backbone, BackboneConfig, open_backbone
 from zsar_cli.networks.rest import RestConfig, RestModel
 from zsar_cli.transfer.scoring import TransferSettings

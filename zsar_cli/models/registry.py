@@ -269,7 +269,7 @@ def _open_bundle(
     located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
 ) -> VideoModel:
     assert located.path is not None
-    from zsar_cli.models.rest_video import open_rest
+    from zsar_cli.models.rest import open_rest
 
     if seen_labels is not None:
         raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' knows its own")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from zsar_cli.errors import ConfigError, UsageError
-from zsar_cli.models.rest_video import ClipSettings
+from zsar_cli.models.rest import ClipSettings
 from zsar_cli.networks.backbones import BackboneConfig
 from zsar_cli.networks.rest import RestConfig
 from zsar_cli.training.config import TrainConfig
