@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from zsar_cli.classifier import ZeroShotClassifier
+from zsar_cli.engine.classifier import ZeroShotClassifier
+from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, HasTextTower
 from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, XClip, action_texts
 from zsar_cli.models.registry import load_model
-from zsar_cli.pipeline import Embedding
 from zsar_cli.transfer.scoring import score_labels
 from zsar_cli.video.types import Sampling, VideoInfo
 

@@ -13,10 +13,10 @@ from tflite_files import write_plain
 from videos import write_video
 
 from zsar_cli import LabelSet, ZeroShotClassifier, load
-from zsar_cli.ensemble import Ensemble
+from zsar_cli.engine.ensemble import Ensemble
+from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label
-from zsar_cli.pipeline import Embedding
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Partial, Sampling
 

@@ -13,7 +13,7 @@ import yaml
 from cli_runner import Runner
 
 from zsar_cli import load
-from zsar_cli.classifier import ZeroShotClassifier
+from zsar_cli.engine.classifier import ZeroShotClassifier
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.registry import BUNDLES, ENTRIES
 from zsar_cli.weights.bundle import check_bundle

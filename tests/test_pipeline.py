@@ -10,8 +10,8 @@ import torch
 from fake_model import FakeModel
 from videos import folder, truncated, write_video
 
+from zsar_cli.engine.pipeline import Embedding, EmbedSettings, embed
 from zsar_cli.errors import InputError
-from zsar_cli.pipeline import Embedding, EmbedSettings, embed
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.reader import read_video
 from zsar_cli.video.types import Sampling

@@ -15,10 +15,10 @@ from rest_bundles import CPU, SEEN
 from torch.nn.functional import normalize
 from videos import write_video
 
-from zsar_cli.classifier import ZeroShotClassifier
+from zsar_cli.engine.classifier import ZeroShotClassifier
+from zsar_cli.engine.loading import load
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.loading import load
 from zsar_cli.models.base import Specialist
 from zsar_cli.models.registry import load_model
 from zsar_cli.models.rest import RestVideoModel, minilm_tokens, open_rest

@@ -12,7 +12,7 @@ from checkpoints import ACTIONS
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zsar_cli.classifier import ZeroShotClassifier
+from zsar_cli.engine.classifier import ZeroShotClassifier
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.registry import load_model

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from training_data import write_dataset
 
 from zsar_cli.data.dataset import Item, read_dataset
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import OutputError
 from zsar_cli.networks.backbones import Backbone, BackboneConfig
-from zsar_cli.pipeline import EmbedSettings
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.training.features import extract, pack
 from zsar_cli.training.settings import ClipConfig

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from zsar_cli._version import __version__
 
 if TYPE_CHECKING:
-    from zsar_cli.classifier import ZeroShotClassifier
-    from zsar_cli.ensemble import Ensemble
+    from zsar_cli.engine.classifier import ZeroShotClassifier
+    from zsar_cli.engine.ensemble import Ensemble
+    from zsar_cli.engine.loading import load
     from zsar_cli.labels import LabelSet
-    from zsar_cli.loading import load
     from zsar_cli.transfer.bank import PrototypeBank
 
 __all__ = ["Ensemble", "LabelSet", "PrototypeBank", "ZeroShotClassifier", "__version__", "load"]
@@ -24,9 +24,9 @@ __all__ = ["Ensemble", "LabelSet", "PrototypeBank", "ZeroShotClassifier", "__ver
 _HOMES = {
     "LabelSet": "zsar_cli.labels",
     "PrototypeBank": "zsar_cli.transfer.bank",
-    "ZeroShotClassifier": "zsar_cli.classifier",
-    "Ensemble": "zsar_cli.ensemble",
-    "load": "zsar_cli.loading",
+    "ZeroShotClassifier": "zsar_cli.engine.classifier",
+    "Ensemble": "zsar_cli.engine.ensemble",
+    "load": "zsar_cli.engine.loading",
 }
 
 

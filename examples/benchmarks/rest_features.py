@@ -11,9 +11,9 @@ import yaml
 from torch import Tensor
 
 from zsar_cli.data.dataset import Item, read_dataset
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.networks.backbones import open_backbone
-from zsar_cli.pipeline import EmbedSettings
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.training.features import extract
 from zsar_cli.training.settings import RunConfig, read_run_config

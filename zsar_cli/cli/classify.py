@@ -14,7 +14,7 @@ from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 
 if TYPE_CHECKING:
-    from zsar_cli.classifier import Classifier, Labelled
+    from zsar_cli.engine.classifier import Classifier, Labelled
     from zsar_cli.report.records import Summary, VideoRecord
     from zsar_cli.report.writer import Writer
 
@@ -119,7 +119,7 @@ def classify(
 
 def _tell_specialists(classifier: Classifier, labelled: Labelled, messages: Messages) -> None:
     """Which labels a specialist decides among, or, where it is alone, which are far from all that it was trained on."""
-    from zsar_cli.ensemble import JointLabelled
+    from zsar_cli.engine.ensemble import JointLabelled
     from zsar_cli.models.base import Specialist
 
     names = labelled.labels.names

@@ -13,7 +13,7 @@ from zsar_cli.errors import UsageError, ZsarError
 from zsar_cli.labels import LabelSet
 
 if TYPE_CHECKING:
-    from zsar_cli.classifier import Classifier, ZeroShotClassifier
+    from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 
 __all__ = ["BUILTIN", "cache_folder", "open_classifier", "open_one", "read_labels"]
 
@@ -82,8 +82,8 @@ def open_classifier(
     if embedding.get("decoder", DECODERS[0]) not in DECODERS:
         raise UsageError(f"--decoder {embedding['decoder']}: unknown; allowed: {', '.join(DECODERS)}")
     messages.detail(f"loading {', '.join(names)}")
-    from zsar_cli.loading import load
-    from zsar_cli.pipeline import EmbedSettings
+    from zsar_cli.engine.loading import load
+    from zsar_cli.engine.pipeline import EmbedSettings
 
     classifier = load(
         names,

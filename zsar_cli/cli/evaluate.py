@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zsar_cli.classifier import Classifier
     from zsar_cli.data.dataset import Dataset
+    from zsar_cli.engine.classifier import Classifier
     from zsar_cli.errors import InputError
 
 __all__ = ["evaluate"]

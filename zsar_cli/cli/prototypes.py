@@ -15,7 +15,7 @@ from zsar_cli.cli.options import option
 from zsar_cli.errors import PrototypeError, UsageError
 
 if TYPE_CHECKING:
-    from zsar_cli.classifier import ZeroShotClassifier
+    from zsar_cli.engine.classifier import ZeroShotClassifier
     from zsar_cli.errors import InputError
     from zsar_cli.transfer.bank import PrototypeBank
 

@@ -154,7 +154,7 @@ def train(
         "train.steps": steps, "epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
         "train.seed": seed, "train.validation": validation, "finetune.steps": finetune,
     }  # fmt: skip
-    from zsar_cli.pipeline import EmbedSettings
+    from zsar_cli.engine.pipeline import EmbedSettings
     from zsar_cli.training.run import Job, TrainingRun
     from zsar_cli.training.settings import read_run_config
     from zsar_cli.training.team import Team

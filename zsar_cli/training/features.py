@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zsar_cli.data.dataset import Item
+from zsar_cli.engine.pipeline import EmbedSettings, content_digest, processors
 from zsar_cli.errors import InputError, OutputError
 from zsar_cli.networks.backbones import Backbone
-from zsar_cli.pipeline import EmbedSettings, content_digest, processors
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.training.settings import ClipConfig

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from zsar_cli._version import __version__
 from zsar_cli.data.dataset import Dataset, read_dataset
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError, MissingExtraError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.rest import minilm_tokens, round_weights, seen_classes, write_rest
 from zsar_cli.networks.backbones import Backbone, open_backbone
 from zsar_cli.networks.rest import class_means
-from zsar_cli.pipeline import EmbedSettings
 from zsar_cli.report.plots import draw_curves
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zsar_cli.classifier import Classifier, Labelled, ZeroShotClassifier
+from zsar_cli.engine.classifier import Classifier, Labelled, ZeroShotClassifier
+from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import Specialist
-from zsar_cli.pipeline import Embedding
 from zsar_cli.report.records import Run
 from zsar_cli.transfer.scoring import decide_among
 

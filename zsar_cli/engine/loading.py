@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from zsar_cli.classifier import Classifier, ZeroShotClassifier
-from zsar_cli.ensemble import Ensemble
+from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
+from zsar_cli.engine.ensemble import Ensemble
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import PrototypeError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import HasTextTower, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.registry import load_model
-from zsar_cli.pipeline import EmbedSettings
 from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
 from zsar_cli.store.models import ModelFolder, models_folder
 from zsar_cli.text.lexicon import Entry, Lexicon, packaged_lexicon, read_entries

@@ -14,10 +14,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from zsar_cli.engine.pipeline import Embedding, EmbedSettings, embed
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel
-from zsar_cli.pipeline import Embedding, EmbedSettings, embed
 from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
