@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zsar_cli import evaluation
 from zsar_cli.errors import UsageError
+from zsar_cli.evaluation import measures as evaluation
 
 RNG = np.random.default_rng(11)
 SIMILARITY = RNG.normal(size=(60, 8))

@@ -216,7 +216,7 @@ def _measure(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from zsar_cli import evaluation
+    from zsar_cli.evaluation import measures as evaluation
     from zsar_cli.labels import LabelSet
 
     names = list(data.classes.names)
@@ -286,7 +286,7 @@ def _write_json(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
 def _draw(folder: Path, similarity: NDArray[np.float64], data: Dataset) -> None:
     import numpy as np
 
-    from zsar_cli import evaluation
+    from zsar_cli.evaluation import measures as evaluation
     from zsar_cli.report.plots import draw_confusion, draw_per_class
 
     names = list(data.classes.names)

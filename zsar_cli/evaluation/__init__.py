@@ -1,0 +1,1 @@
+"""The field's measures over labelled videos."""
