@@ -15,7 +15,7 @@ from zsar_cli.cli.options import option
 
 if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier, Labelled
-    from zsar_cli.report.records import Summary, VideoRecord
+    from zsar_cli.records import Summary, VideoRecord
     from zsar_cli.report.writer import Writer
 
 __all__ = ["classify"]

@@ -18,7 +18,7 @@ from zsar_cli.engine.pipeline import Embedding, EmbedSettings, embed
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel
-from zsar_cli.report.records import Decoder, Prediction, Run, Sampled, VideoRecord
+from zsar_cli.records import Decoder, Prediction, Run, Sampled, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
 from zsar_cli.text.lexicon import Lexicon

@@ -20,7 +20,7 @@ from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import Specialist
-from zsar_cli.report.records import Run
+from zsar_cli.records import Run
 from zsar_cli.transfer.scoring import decide_among
 
 __all__ = ["Ensemble", "JointEmbedding", "JointLabelled"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from zsar_cli.report.output import OutputClosed, check_target
-from zsar_cli.report.records import (
+from zsar_cli.records import (
     SCHEMA,
     Decoder,
     Failure,
@@ -13,6 +12,7 @@ from zsar_cli.report.records import (
     Summary,
     VideoRecord,
 )
+from zsar_cli.report.output import OutputClosed, check_target
 from zsar_cli.report.writer import FORMATS, Writer, format_for, open_writer
 
 __all__ = [

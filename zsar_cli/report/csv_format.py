@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from zsar_cli.report.records import SCHEMA, Prediction, VideoRecord
+from zsar_cli.records import SCHEMA, Prediction, VideoRecord
 from zsar_cli.report.writer import Writer
 
 __all__ = ["COLUMNS", "CsvWriter"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from zsar_cli.report.records import SCHEMA, VideoRecord
+from zsar_cli.records import SCHEMA, VideoRecord
 from zsar_cli.report.writer import Writer
 
 __all__ = ["JsonLinesWriter", "JsonWriter"]

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.report.output import Output
-from zsar_cli.report.records import Prediction, Run, VideoRecord
 from zsar_cli.report.writer import Writer
 
 __all__ = ["TableWriter", "printable"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 from zsar_cli.errors import OutputError, UsageError
+from zsar_cli.records import Run, Summary, VideoRecord
 from zsar_cli.report.output import Output, OutputClosed
-from zsar_cli.report.records import Run, Summary, VideoRecord
 
 __all__ = ["FORMATS", "Writer", "check_format", "format_for", "open_writer"]
 
