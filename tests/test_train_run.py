@@ -16,8 +16,8 @@ from training_data import COLOURS, SMALL, write_dataset, write_settings
 
 from zsar_cli.errors import InputError, OutputError, UsageError
 from zsar_cli.networks.backbones import POSTURE, BackboneConfig, open_backbone
-from zsar_cli.training.calibration import calibrated
 from zsar_cli.training.folder import RunFolder
+from zsar_cli.training.spread import calibrated
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.weights.bundle import read_bundle

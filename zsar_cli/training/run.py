@@ -26,13 +26,13 @@ from zsar_cli.report.plots import draw_curves
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.text.encoder import label_texts
-from zsar_cli.training.calibration import calibrated
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.features import Extracted, extract, pack, packed_before, store_frames
 from zsar_cli.training.finetune import MARGIN, STORED, Finetune, plain_view
 from zsar_cli.training.folder import RunFolder
 from zsar_cli.training.inference import embed_clips
 from zsar_cli.training.settings import RunConfig
+from zsar_cli.training.spread import calibrated
 from zsar_cli.training.state import TrainState
 from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
