@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from zsar_cli.errors import ModelError, UsageError
-from zsar_cli.models.builtin import MINILM, WEIGHTS, BuiltinModel, expected_features, minilm, seen_semantic
+from zsar_cli.models.builtin import BuiltinModel, expected_features, seen_semantic
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import encode_text_groups
-from zsar_cli.weights.packaged import PackagedFile, sha256_of
+from zsar_cli.text.minilm import MINILM, minilm
+from zsar_cli.weights.packaged import EFFICIENTNET_LITE2, PackagedFile, sha256_of
 
 CPU = torch.device("cpu")
 
@@ -35,7 +36,7 @@ def model() -> BuiltinModel:
 def test_network_agrees_with_an_independent_implementation() -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
-    published = torch.load(WEIGHTS.path, weights_only=True)
+    published = torch.load(EFFICIENTNET_LITE2.path, weights_only=True)
     other = EfficientNet.from_name("efficientnet-lite2")
     other.load_state_dict(published)
     ours = EfficientNetLite("efficientnet-lite2").eval()
@@ -77,7 +78,7 @@ def test_an_embedding_is_the_mean_of_frames_less_the_expectation(model: BuiltinM
     side = model.geometry.size
     clips = torch.randint(0, 256, (2, 3, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
     found = model.encode_video(clips)
-    published = torch.load(WEIGHTS.path, weights_only=True)
+    published = torch.load(EFFICIENTNET_LITE2.path, weights_only=True)
     network = EfficientNetLite("efficientnet-lite2").eval()
     network.load_state_dict(fold_batch_norm(published))
     origin = expected_features(published["_bn1.weight"], published["_bn1.bias"])
@@ -116,10 +117,10 @@ def test_semantic_file_is_what_its_sources_give(minilm_of: Callable[[Sequence[st
 def test_weights_are_the_published_ones_and_a_changed_byte_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sha256_of(WEIGHTS.verified()) == WEIGHTS.sha256
+    assert sha256_of(EFFICIENTNET_LITE2.verified()) == EFFICIENTNET_LITE2.sha256
     assert MINILM.verified().stat().st_size == 90_868_376
     damaged = tmp_path / "weights.pth"
-    shutil.copy(WEIGHTS.path, damaged)
+    shutil.copy(EFFICIENTNET_LITE2.path, damaged)
     with open(damaged, "r+b") as file:
         file.seek(1000)
         byte = file.read(1)

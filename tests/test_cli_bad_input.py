@@ -16,7 +16,7 @@ from cli_runner import Finished, Runner, label_options, preload
 from PIL import Image
 from videos import SIZE, Clip
 
-from zsar_cli.video.reader import VIDEO_SUFFIXES
+from zsar_cli.video.kinds import VIDEO_SUFFIXES
 
 LOSSLESS: dict[str, Any] = {
     "options": {"qp": "0"},

@@ -79,13 +79,13 @@ def banks(zsar: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_own_bank_holds_the_rows_of_the_classifier(banks: Path) -> None:
     import torch
 
-    from zsar_cli.models.builtin import WEIGHTS
+    from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 
     metadata, arrays = read(banks / "own.safetensors")
     labels = json.loads(metadata["labels"])
     assert metadata["format"] == "zsar.prototypes/1" and metadata["kind"] == "seen"
     assert len(set(labels)) == 1000 and "kayak" in labels
-    rows = torch.load(WEIGHTS.path, map_location="cpu", weights_only=True)["_fc.weight"].numpy()
+    rows = torch.load(EFFICIENTNET_LITE2.path, map_location="cpu", weights_only=True)["_fc.weight"].numpy()
     assert np.allclose(arrays["visual"], unit(rows - rows.mean(axis=0)), atol=1e-5)
     assert np.allclose(np.linalg.norm(arrays["semantic"], axis=1), 1, atol=1e-4)
 
@@ -281,11 +281,15 @@ def test_doctor_finds_damaged_and_missing_weights(
     from dataclasses import replace
 
     from zsar_cli.models import builtin
+    from zsar_cli.text import minilm
+    from zsar_cli.weights import packaged
 
     damaged = tmp_path / "weights.pth"
-    damaged.write_bytes(builtin.WEIGHTS.path.read_bytes()[:-1])
-    monkeypatch.setattr(builtin, "WEIGHTS", replace(builtin.WEIGHTS, file=str(damaged)))
-    monkeypatch.setattr(builtin, "MINILM", replace(builtin.MINILM, package="no-such-package"))
+    damaged.write_bytes(packaged.EFFICIENTNET_LITE2.path.read_bytes()[:-1])
+    for module in (packaged, builtin):
+        damaged_file = replace(packaged.EFFICIENTNET_LITE2, file=str(damaged))
+        monkeypatch.setattr(module, "EFFICIENTNET_LITE2", damaged_file)
+    monkeypatch.setattr(minilm, "MINILM", replace(minilm.MINILM, package="no-such-package"))
     report = json.loads(zsar_here("doctor", "--format", "json", code=1).stdout)
     states = [entry["state"] for entry in report["weights"].values()]
     assert states[0].startswith(f"{damaged} is damaged or not the published file: its sha256 is ")

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from zsar_cli.errors import ModelError, OutputError
-from zsar_cli.models.registry import load_model
+from zsar_cli.models.open import load_model
 from zsar_cli.weights.convert import convert
 from zsar_cli.weights.hub import verify_folder
 

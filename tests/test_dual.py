@@ -17,7 +17,7 @@ from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, HasTextTower
 from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, XClip, action_texts
-from zsar_cli.models.registry import load_model
+from zsar_cli.models.open import load_model
 from zsar_cli.transfer.scoring import score_labels
 from zsar_cli.video.types import Sampling, VideoInfo
 

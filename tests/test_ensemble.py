@@ -225,10 +225,11 @@ def test_what_load_refuses(tflite: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_an_added_model_is_loaded_by_its_name(tflite: tuple[Path, Path], tmp_path: Path) -> None:
-    from zsar_cli.store.models import ModelFolder
+    from zsar_cli.models.litert import LiteRTModel
+    from zsar_cli.weights.added import ModelFolder
 
     file, seen = tflite
-    ModelFolder(tmp_path).add("mine", file, LabelSet.read(seen))
+    ModelFolder(tmp_path).add("mine", file, LabelSet.read(seen), LiteRTModel)
     own = load("mine", device="cpu", models_dir=tmp_path, cache_dir=tmp_path / "cache")
     assert own.model.name == "mine"
     assert own.bank is not None and own.bank.labels == ("archery", "cooking", "sleeping")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zsar_cli.transfer.bank import PrototypeBank, Vocabulary, compose, compose_through
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.compose import Vocabulary, compose, compose_through
 from zsar_cli.transfer.explanation import NEAR, UNRELATED, explain
 
 SEEN = ("pull ups", "sailing", "texting")

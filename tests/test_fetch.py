@@ -17,9 +17,8 @@ from tflite_files import write_plain
 
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.models import fetch as module
-from zsar_cli.models import registry
-from zsar_cli.models.registry import ENTRIES
-from zsar_cli.store import models
+from zsar_cli.weights import added, catalogue
+from zsar_cli.weights.catalogue import ENTRIES
 from zsar_cli.weights.fetch import fetch
 
 Here = Callable[..., Finished]
@@ -66,7 +65,7 @@ def publisher(
         sha256=hashlib.sha256(files["/model"]).hexdigest(),
         classes=hashlib.sha256(CLASSES.strip()).hexdigest(),
     )
-    for place in (registry, models):
+    for place in (catalogue, added):
         monkeypatch.setattr(place, "ENTRIES", MappingProxyType({**ENTRIES, entry.name: entry}))
     return files
 

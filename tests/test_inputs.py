@@ -14,7 +14,7 @@ from PIL import Image
 from zsar_cli.data import inputs
 from zsar_cli.data.inputs import find_inputs
 from zsar_cli.errors import InputError, UsageError
-from zsar_cli.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from zsar_cli.video.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="names and kinds of file of POSIX")
 

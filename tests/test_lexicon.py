@@ -13,8 +13,8 @@ import yaml
 
 import zsar_cli
 from zsar_cli.errors import LabelError, UsageError
-from zsar_cli.models.builtin import minilm
 from zsar_cli.text.lexicon import Entry, Lexicon, packaged_lexicon, read_entries
+from zsar_cli.text.minilm import minilm
 
 FOLDER = Path(zsar_cli.__file__).parent / "lexicon"
 CLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

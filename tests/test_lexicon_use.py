@@ -15,7 +15,7 @@ from fake_model import FakeModel
 from zsar_cli import LabelSet, ZeroShotClassifier, load
 from zsar_cli.errors import LabelError, UsageError
 from zsar_cli.text.lexicon import Entry, Lexicon, packaged_lexicon
-from zsar_cli.transfer.bank import Vocabulary, compose_through
+from zsar_cli.transfer.compose import Vocabulary, compose_through
 from zsar_cli.transfer.scoring import TransferSettings, score_labels
 
 Run = Callable[..., Finished]

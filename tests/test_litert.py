@@ -18,7 +18,7 @@ from tflite_files import Graph, write_plain, write_streaming
 
 from zsar_cli.errors import MissingExtraError, ModelError, UsageError
 from zsar_cli.models.litert import FRAMES, LiteRTModel, TensorSpec, read_signature, to_visual
-from zsar_cli.transfer.bank import compose
+from zsar_cli.transfer.compose import compose
 
 NAMES = ("archery", "bowling", "cooking", "dancing", "fencing")
 MATRIX = np.random.default_rng(5).normal(size=(len(NAMES), 3)).astype(np.float32) * 3

@@ -16,10 +16,11 @@ from tflite_files import write_plain
 
 from zsar_cli.errors import ModelError, OutputError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.models import registry
-from zsar_cli.models.registry import ENTRIES, load_model, locate
-from zsar_cli.store import models
-from zsar_cli.store.models import ModelFolder, models_folder
+from zsar_cli.models.litert import LiteRTModel
+from zsar_cli.models.open import load_model
+from zsar_cli.weights import added, catalogue
+from zsar_cli.weights.added import ModelFolder, models_folder
+from zsar_cli.weights.catalogue import ENTRIES, locate
 
 LABELS = LabelSet.from_names(["archery", "playing C#: loudly", "cooking"])
 MATRIX = np.eye(3, dtype=np.float32)
@@ -38,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 def test_an_added_model_is_found_with_its_names(folder: ModelFolder, file: Path) -> None:
     assert folder.names() == []
     assert folder.find("mine") is None
-    added = folder.add("mine", file, LABELS)
+    added = folder.add("mine", file, LABELS, LiteRTModel)
     file.unlink()  # the copy stands alone
     assert folder.find("mine") == added
     assert added.labels == LABELS.names
@@ -49,33 +50,33 @@ def test_an_added_model_is_found_with_its_names(folder: ModelFolder, file: Path)
 
 
 def test_a_name_that_is_taken_is_replaced_only_when_asked(folder: ModelFolder, file: Path) -> None:
-    folder.add("mine", file, LABELS)
+    folder.add("mine", file, LABELS, LiteRTModel)
     other = LabelSet.from_names(["one", "two", "three"])
     with pytest.raises(OutputError, match="--overwrite replaces it"):
-        folder.add("mine", file, other)
+        folder.add("mine", file, other, LiteRTModel)
     assert folder.find("mine").labels == LABELS.names  # type: ignore[union-attr]
-    assert folder.add("mine", file, other, overwrite=True).labels == other.names
+    assert folder.add("mine", file, other, LiteRTModel, overwrite=True).labels == other.names
     assert folder.find("mine").labels == other.names  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["builtin", "clip-vit-b16", "../up", "A model", "x.tflite", ""])
 def test_names_that_cannot_be_used(name: str, folder: ModelFolder, file: Path) -> None:
     with pytest.raises(UsageError, match=r"name"):
-        folder.add(name, file, LABELS)
+        folder.add(name, file, LABELS, LiteRTModel)
     assert not folder.root.exists()
 
 
 def test_nothing_is_kept_of_what_is_no_classifier(folder: ModelFolder, file: Path) -> None:
     with pytest.raises(ModelError, match="has 3 outputs, but the seen labels are 2"):
-        folder.add("mine", file, LabelSet.from_names(["one", "two"]))
+        folder.add("mine", file, LabelSet.from_names(["one", "two"]), LiteRTModel)
     file.write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="LiteRT cannot run it"):
-        folder.add("mine", file, LABELS)
+        folder.add("mine", file, LABELS, LiteRTModel)
     assert not folder.root.exists()
 
 
 def test_a_damaged_copy_is_named(folder: ModelFolder, file: Path) -> None:
-    added = folder.add("mine", file, LABELS)
+    added = folder.add("mine", file, LABELS, LiteRTModel)
     content = bytearray(added.file.read_bytes())
     content[-1] ^= 1
     added.file.write_bytes(content)
@@ -88,7 +89,7 @@ def test_a_damaged_copy_is_named(folder: ModelFolder, file: Path) -> None:
 
 @pytest.mark.parametrize("about", ["{", "{}", '{"format": "zsar.model/2", "labels": [], "sha256": ""}', "[]"])
 def test_a_damaged_description_is_named(about: str, folder: ModelFolder, file: Path) -> None:
-    added = folder.add("mine", file, LABELS)
+    added = folder.add("mine", file, LABELS, LiteRTModel)
     (added.file.parent / "model.json").write_text(about, encoding="utf-8")
     with pytest.raises(ModelError, match="add it again"):
         folder.find("mine")
@@ -102,7 +103,7 @@ def known(monkeypatch: pytest.MonkeyPatch, file: Path, labels: LabelSet) -> None
         classes=hashlib.sha256("\n".join(text.casefold() for text in labels.texts).encode()).hexdigest(),
     )
     entries = MappingProxyType({**ENTRIES, entry.name: entry})
-    for module in (registry, models):
+    for module in (catalogue, added):
         monkeypatch.setattr(module, "ENTRIES", entries)
 
 
@@ -110,13 +111,13 @@ def test_a_known_name_stands_for_one_file_and_one_order_of_classes(
     folder: ModelFolder, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match=r"is not movinet-a0-stream: its sha256 is .*expected 6125b36e2485eeb5"):
-        folder.add("movinet", file, LABELS)
+        folder.add("movinet", file, LABELS, LiteRTModel)
     known(monkeypatch, file, LABELS)
     with pytest.raises(ModelError, match="are not the classes of movinet-a0-stream in its order"):
-        folder.add("movinet", file, LabelSet.from_names(LABELS.names[::-1]))
+        folder.add("movinet", file, LabelSet.from_names(LABELS.names[::-1]), LiteRTModel)
     with pytest.raises(ModelError, match="no such file"):
-        folder.add("movinet", tmp_path / "missing.tflite", LABELS)
-    folder.add("movinet", file, LABELS)
+        folder.add("movinet", tmp_path / "missing.tflite", LABELS, LiteRTModel)
+    folder.add("movinet", file, LABELS, LiteRTModel)
     assert folder.names() == ["movinet-a0-stream"]
     assert folder.find("movinet") == folder.find("movinet-a0-stream") is not None
 
@@ -149,7 +150,7 @@ def test_the_folder_follows_the_variable_then_the_platform(monkeypatch: pytest.M
 
 
 def test_labels_survive_as_they_were_written(folder: ModelFolder, file: Path) -> None:
-    added = folder.add("mine", file, LABELS)
+    added = folder.add("mine", file, LABELS, LiteRTModel)
     about = json.loads((added.file.parent / "model.json").read_text(encoding="utf-8"))
     assert about["labels"] == list(LABELS.names)
     assert about["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zsar_cli.errors import OutputError, PrototypeError
-from zsar_cli.transfer.bank import FORMAT, PrototypeBank, Vocabulary, compose, compose_beside, compose_through
+from zsar_cli.transfer.bank import FORMAT, PrototypeBank
+from zsar_cli.transfer.compose import Vocabulary, compose, compose_beside, compose_through
 
 
 def bank(labels: tuple[str, ...] = ("canoe", "kite", "drum"), seed: int = 0, **fields: str) -> PrototypeBank:

@@ -26,7 +26,8 @@ from zsar_cli.training.losses import (
     hard_negatives,
     matching_loss,
 )
-from zsar_cli.transfer.bank import PrototypeBank, compose
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.compose import compose
 
 CONFIG = RestConfig(features=12, text_features=10, space=16, width=16, depth=2, heads=2, dropout=0.0)
 

@@ -20,7 +20,7 @@ from zsar_cli.engine.loading import load
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import Specialist
-from zsar_cli.models.registry import load_model
+from zsar_cli.models.open import load_model
 from zsar_cli.models.rest import RestVideoModel, minilm_tokens, open_rest
 from zsar_cli.training.inference import SeenBank, embed_texts, text_scores, transfer_scores
 from zsar_cli.transfer.scoring import TransferSettings

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from zsar_cli.errors import UsageError
-from zsar_cli.transfer.bank import PrototypeBank, compose
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.compose import compose
 from zsar_cli.transfer.scoring import TransferSettings, conse, score_labels, to_shares
 
 GENERATOR = torch.Generator().manual_seed(5)

@@ -15,7 +15,7 @@ from torch import Tensor
 from zsar_cli.engine.classifier import ZeroShotClassifier
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.registry import load_model
+from zsar_cli.models.open import load_model
 from zsar_cli.models.supervised import SupervisedModel
 from zsar_cli.transfer.scoring import TransferSettings
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from zsar_cli.labels import Label
-from zsar_cli.models.builtin import minilm
 from zsar_cli.text.encoder import encode_labels, encode_text_groups, label_texts
+from zsar_cli.text.minilm import minilm
 
 
 class Lengths:

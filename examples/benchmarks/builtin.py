@@ -38,7 +38,8 @@ from zsar_cli import LabelSet, ZeroShotClassifier, load
 from zsar_cli.errors import InputError
 from zsar_cli.text.encoder import encode_labels
 from zsar_cli.text.lexicon import Entry, Lexicon, read_entries
-from zsar_cli.transfer.bank import PrototypeBank, Vocabulary, compose, compose_through
+from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.compose import Vocabulary, compose, compose_through
 from zsar_cli.transfer.relatedness import relatedness, top_softmax
 from zsar_cli.transfer.scoring import TransferSettings, conse, score_labels
 

@@ -22,8 +22,8 @@ from rest_features import features_of, load_features, run_config
 from torch import Tensor
 
 from zsar_cli.data.dataset import Item
-from zsar_cli.models.builtin import MINILM
 from zsar_cli.networks.rest import RestHead, RestModel
+from zsar_cli.text.minilm import MINILM
 from zsar_cli.text.tokens import TextTokens, TokenEncoder
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import (

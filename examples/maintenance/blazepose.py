@@ -1,4 +1,4 @@
-"""Rebuild zsar_cli/models/blazepose.safetensors from the two networks that the PyPI package mediapipe carries.
+"""Rebuild zsar_cli/networks/blazepose.safetensors from the two networks that the PyPI package mediapipe carries.
 
     pip install 'zsar[litert]' mediapipe==0.10.14 && python examples/maintenance/blazepose.py
     python examples/maintenance/blazepose.py --wheel mediapipe-0.10.14-....whl      # where it cannot be installed

@@ -17,8 +17,8 @@ import torch
 import yaml
 
 import zsar_cli.models
-from zsar_cli.models.builtin import minilm
 from zsar_cli.tensors import write_tensors
+from zsar_cli.text.minilm import minilm
 
 FOLDER = Path(zsar_cli.models.__file__).parent
 

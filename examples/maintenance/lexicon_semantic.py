@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 import zsar_cli
-from zsar_cli.models.builtin import minilm
 from zsar_cli.tensors import write_tensors
 from zsar_cli.text.lexicon import SEMANTIC_FILE, Entry, Lexicon, read_entries
+from zsar_cli.text.minilm import minilm
 
 FOLDER = Path(zsar_cli.__file__).parent / "lexicon"
 

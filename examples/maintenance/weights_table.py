@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zsar_cli.models.registry import ENTRIES, FROM_HUB, KINDS, Entry
+from zsar_cli.weights.catalogue import ENTRIES, FROM_HUB, KINDS, Entry
 
 PAGE = Path(__file__).resolve().parents[2] / "weights.md"
 BEGIN, END = "<!-- models:begin -->\n", "<!-- models:end -->\n"

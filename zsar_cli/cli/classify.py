@@ -83,8 +83,8 @@ def classify(
     Example: zsar classify videos/ --labels actions.txt -o results.jsonl
     """
     from zsar_cli.data.inputs import find_inputs
+    from zsar_cli.report.formats import check_format, format_for, open_writer
     from zsar_cli.report.output import check_target
-    from zsar_cli.report.writer import check_format, format_for, open_writer
 
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.

@@ -100,10 +100,11 @@ def _cache(given: Path | None) -> dict[str, Any]:
 
 
 def _weights() -> dict[str, dict[str, str]]:
-    from zsar_cli.models.builtin import MINILM, WEIGHTS
+    from zsar_cli.text.minilm import MINILM
+    from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 
     found = {}
-    for file in (WEIGHTS, MINILM):
+    for file in (EFFICIENTNET_LITE2, MINILM):
         try:
             state, path = "ok", str(file.verified())
         except ZsarError as error:

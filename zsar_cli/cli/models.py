@@ -18,8 +18,8 @@ from zsar_cli.cli.options import option
 from zsar_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from zsar_cli.models.registry import Entry
-    from zsar_cli.store.models import ModelFolder
+    from zsar_cli.weights.added import ModelFolder
+    from zsar_cli.weights.catalogue import Entry
     from zsar_cli.weights.hub import Checked
 
 __all__ = ["app"]
@@ -44,7 +44,7 @@ Target = Annotated[Path, typer.Option("--output", "-o", help="The new folder.", 
 
 def list_models(format: Format = "table") -> None:
     """Show the models that have a short name, which of them are here, and whose accuracy was measured for zsar."""
-    from zsar_cli.models.registry import ENTRIES
+    from zsar_cli.weights.catalogue import ENTRIES
 
     entries = list(ENTRIES.values())
     own = [name for name in _folder().names() if name not in ENTRIES]
@@ -72,7 +72,7 @@ def list_models(format: Format = "table") -> None:
 
 def info(name: Name, format: Format = "table") -> None:
     """Show all that is known of one model: source, licence, sizes, accuracy and who measured it, where it is."""
-    from zsar_cli.models.registry import ALIASES, ENTRIES, locate
+    from zsar_cli.weights.catalogue import ALIASES, ENTRIES, locate
 
     entry = ENTRIES.get(ALIASES.get(name, name))
     if entry is not None:
@@ -104,7 +104,7 @@ def pull(
     Only safetensors weights are downloaded, and no code. A connection that breaks is taken up again where it broke.
     A .tflite model is fetched from its publisher, compared with its sha256, and added to your models.
     """
-    from zsar_cli.models.registry import ALIASES, ENTRIES, hub_source
+    from zsar_cli.weights.catalogue import ALIASES, ENTRIES, hub_source
     from zsar_cli.weights.hub import pull as download
 
     messages = Messages(quiet)
@@ -138,6 +138,8 @@ def _pull_file(
     if not force and (there := _folder().find(entry.name)):
         messages.info(f"{there.file}: whole; use it with --model {entry.name}")
         return
+    from zsar_cli.models.litert import LiteRTModel
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
         messages.info(f"pulling {url}")
@@ -147,7 +149,7 @@ def _pull_file(
             seen_labels = Path(folder) / "classes.txt"
             messages.info(f"pulling {entry.classes_url}")
             fetch(entry.classes_url, seen_labels)
-        added = _folder().add(entry.name, file, LabelSet.read(seen_labels), overwrite=force)
+        added = _folder().add(entry.name, file, LabelSet.read(seen_labels), LiteRTModel, overwrite=force)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
@@ -163,12 +165,13 @@ def add(
     Example: zsar models add movinet-a0-stream movinet.tflite --seen-labels kinetics600.txt
     """
     from zsar_cli.labels import LabelSet
+    from zsar_cli.models.litert import LiteRTModel
 
     if seen_labels is None:
         raise UsageError("give --seen-labels FILE: a .tflite file does not name its classes")
     messages = Messages(quiet)
     labels = LabelSet.read(seen_labels)
-    added = _folder().add(name, file, labels, overwrite)
+    added = _folder().add(name, file, labels, LiteRTModel, overwrite)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
@@ -210,7 +213,7 @@ def _as_json(format: str) -> bool:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    from zsar_cli.models.registry import FROM_HUB
+    from zsar_cli.weights.catalogue import FROM_HUB
 
     place = _place(entry.name)
     facts = {**asdict(entry), "accuracy": _accuracy(entry), "here": place is not None, "folder": place}
@@ -238,7 +241,7 @@ def _own_facts(name: str) -> dict[str, Any]:
 
 
 def _folder() -> ModelFolder:
-    from zsar_cli.store.models import ModelFolder, models_folder
+    from zsar_cli.weights.added import ModelFolder, models_folder
 
     return ModelFolder(models_folder())
 
@@ -251,7 +254,7 @@ def _accuracy(entry: Entry) -> str:
 
 def _place(name: str) -> str | None:
     """Where a registered or added model is on this machine; None also for one that is damaged."""
-    from zsar_cli.models.registry import locate
+    from zsar_cli.weights.catalogue import locate
 
     try:
         if added := _folder().find(name):
@@ -262,8 +265,8 @@ def _place(name: str) -> str | None:
 
 
 def _verified(name: str) -> list[Checked]:
-    from zsar_cli.models.registry import locate
     from zsar_cli.weights.bundle import check_bundle, find_bundle
+    from zsar_cli.weights.catalogue import locate
     from zsar_cli.weights.hub import Checked, verify_folder, verify_snapshot
 
     if added := _folder().find(name):
@@ -272,9 +275,10 @@ def _verified(name: str) -> list[Checked]:
     if located.path is not None and (bundle := find_bundle(located.path)):
         return [Checked(file, "sha256", sha256) for file, sha256 in check_bundle(bundle)["files"].items()]
     if located.path is None:
-        from zsar_cli.models.builtin import MINILM, WEIGHTS
+        from zsar_cli.text.minilm import MINILM
+        from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 
-        return [Checked(file.verified().name, "sha256", file.sha256) for file in (WEIGHTS, MINILM)]
+        return [Checked(file.verified().name, "sha256", file.sha256) for file in (EFFICIENTNET_LITE2, MINILM)]
     return verify_folder(located.path) if Path(name).is_dir() else verify_snapshot(located.path)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from zsar_cli.errors import InputError, UsageError
-from zsar_cli.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
+from zsar_cli.video.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
 
 __all__ = ["find_inputs"]
 

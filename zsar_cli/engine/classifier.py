@@ -22,14 +22,8 @@ from zsar_cli.records import Decoder, Prediction, Run, Sampled, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
 from zsar_cli.text.lexicon import Lexicon
-from zsar_cli.transfer.bank import (
-    PrototypeBank,
-    Vocabulary,
-    compose,
-    compose_beside,
-    compose_through,
-    mean_prototypes,
-)
+from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
+from zsar_cli.transfer.compose import Vocabulary, compose, compose_beside, compose_through
 from zsar_cli.transfer.explanation import Explanation, explain
 from zsar_cli.transfer.scoring import TransferSettings, score_labels, to_shares
 
@@ -145,7 +139,7 @@ class ZeroShotClassifier(Classifier):
         transfer: how scores are made, where not in the model's own way.
         embedding: how files become embeddings.
         cache: where embeddings are kept; None keeps none.
-        added: a second bank, which speaks for the labels it knows of (see `prototypes.compose_beside`).
+        added: a second bank, which speaks for the labels it knows of (see `compose.compose_beside`).
         lexicon: stands between labels and the classes the model was trained on. Not used with a bank of other classes,
             nor where the settings give it no share.
     """
@@ -229,7 +223,7 @@ class ZeroShotClassifier(Classifier):
     def class_means(
         self, labelled_paths: Iterable[tuple[str, str]], done: Callable[[], None] = lambda: None
     ) -> tuple[PrototypeBank, list[InputError]]:
-        """Prototypes of classes from example videos (see `prototypes.mean_prototypes`).
+        """Prototypes of classes from example videos (see `bank.mean_prototypes`).
 
         Args:
             labelled_paths: (path, class name) pairs.

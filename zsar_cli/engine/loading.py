@@ -14,12 +14,12 @@ from zsar_cli.errors import PrototypeError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import HasTextTower, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
-from zsar_cli.models.registry import load_model
+from zsar_cli.models.open import load_model
 from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
-from zsar_cli.store.models import ModelFolder, models_folder
 from zsar_cli.text.lexicon import Entry, Lexicon, packaged_lexicon, read_entries
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
+from zsar_cli.weights.added import ModelFolder, models_folder
 
 __all__ = ["load"]
 

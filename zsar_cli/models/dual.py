@@ -16,9 +16,9 @@ from torch import Tensor
 
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label
-from zsar_cli.models.builtin import minilm
 from zsar_cli.models.preprocess import read_preprocess
 from zsar_cli.text.encoder import TextEncoder, encode_text_groups
+from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Sampling
 from zsar_cli.weights.checkpoint import fingerprint, load_network, quiet_transformers, read_config

@@ -34,8 +34,8 @@ from torch import Tensor
 
 from zsar_cli.errors import MissingExtraError, ModelError, UsageError
 from zsar_cli.labels import Label, LabelSet
-from zsar_cli.models.builtin import minilm
 from zsar_cli.text.encoder import TextEncoder, encode_labels
+from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from zsar_cli.errors import ModelError, ZsarError
 from zsar_cli.labels import Label
-from zsar_cli.models.builtin import minilm
 from zsar_cli.networks.backbones import PACKAGED, Backbone, BackboneConfig, assemble, network_of, open_backbone
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.rest import RestConfig, RestModel
 from zsar_cli.text.encoder import TextEncoder, encode_labels
+from zsar_cli.text.minilm import minilm
 from zsar_cli.text.tokens import TokenEncoder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label
-from zsar_cli.models.builtin import minilm
 from zsar_cli.models.preprocess import read_preprocess
 from zsar_cli.text.encoder import TextEncoder, encode_labels
+from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.relatedness import centre_rows
 from zsar_cli.transfer.scoring import TransferSettings

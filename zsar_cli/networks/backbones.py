@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from zsar_cli.errors import ConfigError, ModelError
-from zsar_cli.models.builtin import WEIGHTS
 from zsar_cli.networks.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.pose import PoseNetwork, open_pose
 from zsar_cli.networks.posture import PostureFeatures, describe, fill
-from zsar_cli.weights.packaged import PackagedFile
+from zsar_cli.weights.packaged import EFFICIENTNET_LITE2, PackagedFile
 
 __all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "assemble", "network_of", "open_backbone"]
 
@@ -51,7 +50,7 @@ FILES: Mapping[str, PackagedFile] = MappingProxyType(
     {
         "efficientnet-lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
         "efficientnet-lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-        "efficientnet-lite2": WEIGHTS,
+        "efficientnet-lite2": EFFICIENTNET_LITE2,
     }
 )
 # As He et al. (arXiv 1512.03385) publish them, and microsoft/resnet-18, -50 and -101 on the hub hold them.
@@ -276,7 +275,7 @@ def assemble(
 
 def _from_checkpoint(config: BackboneConfig) -> tuple[nn.Module, str]:
     """A ResNet from a folder or a pulled hub model, and its fingerprint."""
-    from zsar_cli.models.registry import locate
+    from zsar_cli.weights.catalogue import locate
     from zsar_cli.weights.checkpoint import fingerprint, load_network, read_config
 
     folder = Path(config.weights)

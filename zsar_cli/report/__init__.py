@@ -12,8 +12,9 @@ from zsar_cli.records import (
     Summary,
     VideoRecord,
 )
+from zsar_cli.report.formats import FORMATS, format_for, open_writer
 from zsar_cli.report.output import OutputClosed, check_target
-from zsar_cli.report.writer import FORMATS, Writer, format_for, open_writer
+from zsar_cli.report.writer import Writer
 
 __all__ = [
     "FORMATS",

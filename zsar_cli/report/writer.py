@@ -1,20 +1,16 @@
-"""The one way results leave: a writer per format, fed record by record and closed on every way out."""
+"""What the writers of all formats share: fed record by record, and closed on every way out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
-from zsar_cli.errors import OutputError, UsageError
+from zsar_cli.errors import OutputError
 from zsar_cli.records import Run, Summary, VideoRecord
 from zsar_cli.report.output import Output, OutputClosed
 
-__all__ = ["FORMATS", "Writer", "check_format", "format_for", "open_writer"]
-
-FORMATS = ("table", "json", "jsonl", "csv")
-_SUFFIXES = ((".txt", "table"), (".json", "json"), (".jsonl", "jsonl"), (".csv", "csv"))
+__all__ = ["Writer"]
 
 
 class Writer(ABC):
@@ -121,51 +117,3 @@ class Writer(ABC):
         except OutputClosed:
             if kind is None:
                 raise
-
-
-def format_for(target: Path | None) -> str:
-    """The format that a target's suffix asks for; "table" for standard output (None).
-
-    Raises:
-        UsageError: the suffix names no format.
-    """
-    if target is None:
-        return "table"
-    for suffix, format in _SUFFIXES:
-        if target.suffix.lower() == suffix:
-            return format
-    known = ", ".join(f"{suffix} ({format})" for suffix, format in _SUFFIXES)
-    raise UsageError(f"{target}: its suffix names no format; known: {known}; or give --format")
-
-
-def check_format(format: str) -> str:
-    """The format, if it is one. Raises UsageError."""
-    if format not in FORMATS:
-        raise UsageError(f"format {format!r} is not known; allowed: {', '.join(FORMATS)}")
-    return format
-
-
-def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, top_k: int | None = None) -> Writer:
-    """Open an output before any work is done.
-
-    Args:
-        format: one of `FORMATS`.
-        target: a path; None is standard output.
-        overwrite: replace a file that exists.
-        run: what all records share.
-        top_k: how many predictions of a record are written; None is all.
-
-    Raises:
-        UsageError: the format or `top_k` is not allowed.
-        OutputError: the target exists, is in no folder, or cannot be written.
-    """
-    from zsar_cli.report.csv_format import CsvWriter
-    from zsar_cli.report.json_format import JsonLinesWriter, JsonWriter
-    from zsar_cli.report.table_format import TableWriter
-
-    writers: dict[str, type[Writer]] = dict(
-        zip(FORMATS, (TableWriter, JsonWriter, JsonLinesWriter, CsvWriter), strict=True)
-    )
-    if top_k is not None and top_k < 1:
-        raise UsageError(f"top_k {top_k} is not allowed; give 1 or more")
-    return writers[check_format(format)](Output(target, overwrite), run, top_k)

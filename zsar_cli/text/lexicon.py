@@ -1,6 +1,6 @@
 """The action lexicon: a broad vocabulary of everyday actions that stands between unseen labels and seen classes.
 
-A label finds the entries it is near to; what composes those entries composes the label (`prototypes.compose_through`),
+A label finds the entries it is near to; what composes those entries composes the label (`compose.compose_through`),
 and a video is named by entries rather than by seen classes alone. The packaged lexicon is zsar_cli/lexicon/*.yaml;
 docs/formats.md has the format, in which users extend it.
 """

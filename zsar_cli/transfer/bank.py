@@ -1,6 +1,6 @@
-"""PrototypeBank: what a model knows of classes it has seen, and classes composed from it.
+"""PrototypeBank: what a model knows of the classes it has seen.
 
-Shape letters: S seen classes, U unseen labels, N entries of a lexicon, E semantic dimensions, D visual dimensions.
+Shape letters: S seen classes, E semantic dimensions, D visual dimensions.
 """
 
 from __future__ import annotations
@@ -16,26 +16,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zsar_cli.errors import OutputError, PrototypeError
-from zsar_cli.labels import readable
 from zsar_cli.tensors import write_tensors
-from zsar_cli.transfer.relatedness import relatedness, same_meaning, top_softmax
 
-__all__ = [
-    "FORMAT",
-    "PrototypeBank",
-    "Vocabulary",
-    "compose",
-    "compose_beside",
-    "compose_through",
-    "mean_prototypes",
-]
+__all__ = ["FORMAT", "PrototypeBank", "mean_prototypes"]
 
 FORMAT = "zsar.prototypes/1"
 KINDS = ("seen", "composed", "class means")
-
-# Of an added bank (see `compose_beside`). Measured with means of exercise videos beside two models' own banks: shares
-# of 0.3 to 0.4 and thresholds of 0.7 to 0.8 help the added classes and cost the other labels nothing.
-ADDED_SHARE, ADDED_NEAR, ADDED_WIDTH = 0.4, 0.75, 0.05
 
 
 @dataclass(frozen=True)
@@ -207,122 +193,3 @@ def mean_prototypes(groups: Sequence[Tensor]) -> Tensor:
     unit = torch.nn.functional.normalize
     means = torch.stack([unit(group, dim=1).mean(dim=0) for group in groups])
     return unit(means - means.mean(dim=0) if len(groups) > 1 else means, dim=1)
-
-
-def compose(
-    bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, top_k: int, temperature: float
-) -> tuple[PrototypeBank, Tensor]:
-    """Visual prototypes of unseen labels: P_u = normalise(A @ P_s) (semantic transfer, ResT, arXiv 2205.01657).
-
-    Args:
-        bank: the seen classes.
-        labels: U names. One that reads the same as a seen class is that class: its row of A is a row of the identity.
-        semantic: T_u [U, E], from the bank's own text encoder.
-        top_k, temperature: see `relatedness`.
-
-    Returns:
-        the composed bank of U classes, and A [U, S], who composed whom.
-    """
-    weights, _ = _related(bank, labels, semantic, top_k, temperature)
-    return _mixed(bank, labels, semantic, weights), weights
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The entries of a lexicon, composed from a bank as labels are.
-
-    Args:
-        entries: N of them, with their prototypes.
-        weights: A_e [N, S], who composed whom.
-    """
-
-    entries: PrototypeBank
-    weights: Tensor
-
-    @classmethod
-    def of(
-        cls, bank: PrototypeBank, names: Sequence[str], semantic: Tensor, top_k: int, temperature: float
-    ) -> Vocabulary:
-        """See `compose`; semantic is T_e [N, E]."""
-        return cls(*compose(bank, names, semantic, top_k, temperature))
-
-
-def compose_through(
-    bank: PrototypeBank,
-    vocabulary: Vocabulary,
-    labels: Sequence[str],
-    semantic: Tensor,
-    top_k: int,
-    temperature: float,
-    *,
-    nearest: int,
-    nearest_temperature: float,
-    share: float,
-) -> tuple[PrototypeBank, Tensor, Tensor]:
-    """Prototypes of unseen labels, in part by way of the lexicon's entries they are near to.
-
-    A = (1 - share) A_direct + share R A_e, R = row-softmax(top-k(cos(T_u, T_e)) / tau_e): two steps of relatedness. An
-    action is nearer to other actions than to the things and scenes of an image classifier, and a mean over
-    neighbours evens out what a sentence encoder finds odd in one wording.
-
-    Args:
-        bank, labels, semantic, top_k, temperature: see `compose`. A label that is a seen class stays that class.
-        vocabulary: the lexicon, composed from `bank`.
-        nearest: k, entries that may expand one label.
-        nearest_temperature: tau_e, in units of cosine.
-        share: of the entries in the mixture, 0..1.
-
-    Returns:
-        the composed bank of U classes, A [U, S], and R [U, N].
-    """
-    direct, seen = _related(bank, labels, semantic, top_k, temperature)
-    unit = torch.nn.functional.normalize(semantic, dim=1)
-    near = top_softmax(unit @ vocabulary.entries.semantic.T, nearest, nearest_temperature)
-    near[seen] = 0
-    weights = torch.where(seen[:, None], direct, (1 - share) * direct + share * near @ vocabulary.weights)
-    return _mixed(bank, labels, semantic, weights), weights, near
-
-
-def _related(
-    bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, top_k: int, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """A [U, S], and which labels are a seen class, bool [U]."""
-    weights = relatedness(semantic, bank.semantic, top_k, temperature, bank.phrases)
-    same = same_meaning(semantic, bank.semantic)
-    seen = {readable(label).casefold(): index for index, label in enumerate(bank.labels)}
-    for row, label in enumerate(labels):
-        if (index := seen.get(readable(label).casefold())) is not None:
-            weights[row] = torch.zeros_like(weights[row]).index_fill_(0, torch.tensor(index), 1.0)
-            same[row] = True
-    return weights, same
-
-
-def _mixed(bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, weights: Tensor) -> PrototypeBank:
-    """P_u = normalise(A P_s)."""
-    visual = torch.nn.functional.normalize(weights @ bank.visual, dim=1)
-    return replace(bank, labels=tuple(labels), semantic=semantic, visual=visual, kind="composed", phrases=None)
-
-
-def compose_beside(
-    own: PrototypeBank, own_weights: Tensor, added: PrototypeBank, top_k: int, temperature: float
-) -> tuple[PrototypeBank, Tensor]:
-    """Prototypes from a model's own bank and from an added one: P_u = normalise(P_own + share g_u P_added).
-
-    Banks of different making do not compete class by class: prototypes from a handful of videos of one collection would
-    win everywhere. Each bank composes by itself, and an added one speaks only for labels it knows of:
-    g_u = sigmoid((c_u - near) / width), c_u the cosine of label u to its nearest class there.
-
-    Args:
-        own, own_weights: U labels composed from the model's own S classes, and A [U, S].
-        added: X classes of the same model.
-        top_k, temperature: see `compose`.
-
-    Returns:
-        the composed bank of U classes, and each class's part in it, rows that sum to 1 [U, S + X], in the order of
-        `bank.beside(added)`.
-    """
-    other, other_weights = compose(added, own.labels, own.semantic, top_k, temperature)
-    nearest = (own.semantic @ added.semantic.T).amax(dim=1)
-    gate = ADDED_SHARE * torch.sigmoid((nearest - ADDED_NEAR) / ADDED_WIDTH)[:, None]
-    visual = torch.nn.functional.normalize(own.visual + gate * other.visual, dim=1)
-    return replace(own, visual=visual), torch.cat([own_weights, gate * other_weights], dim=1) / (1 + gate)

@@ -101,7 +101,7 @@ def explain(
     entries: PrototypeBank | None = None,
     near: Tensor | None = None,
 ) -> Explanation:
-    """Explain what `prototypes.compose` or `prototypes.compose_through` made.
+    """Explain what `compose.compose` or `compose.compose_through` made.
 
     Args:
         bank: S seen classes.

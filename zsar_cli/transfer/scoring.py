@@ -30,7 +30,7 @@ class TransferSettings:
     Args:
         top_k: seen classes that may compose one label (transfer), and that may name one video (ConSE).
         temperature: of relatedness, in units of cosine.
-        lexicon_share: of the lexicon in what composes a label (see `prototypes.compose_through`); 0 uses none.
+        lexicon_share: of the lexicon in what composes a label (see `compose.compose_through`); 0 uses none.
         lexicon_nearest: entries that may expand one label, and that may name one video.
         lexicon_temperature: of relatedness to entries, in units of cosine.
         transfer_weight, conse_weight, text_weight: of each estimator in the blend; estimators a model cannot offer

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from zsar_cli.errors import InputError
 from zsar_cli.video.geometry import centre_square, scaled_size
-from zsar_cli.video.reader import IMAGE_SUFFIXES, natural_order
+from zsar_cli.video.kinds import IMAGE_SUFFIXES, natural_order
 from zsar_cli.video.sampling import frames_shown, repeats, sample_times
 from zsar_cli.video.types import DecodedVideo, Geometry, Partial, Sampling, VideoInfo
 

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from importlib import metadata
 from pathlib import Path
 
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video.geometry import check_geometry
+from zsar_cli.video.kinds import IMAGE_SUFFIXES
 from zsar_cli.video.sampling import check_sampling
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoInfo
 
-__all__ = ["DECODERS", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "decoder_versions", "natural_order", "probe", "read_video"]
+__all__ = ["DECODERS", "decoder_versions", "probe", "read_video"]
 
 DECODERS = ("pyav", "decord")
-
-# What a folder scan takes for a video. A file named explicitly is opened whatever its suffix.
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv", ".mkv", ".webm", ".ogv", ".ogg"}
-    | {".avi", ".divx", ".wmv", ".asf", ".rm", ".rmvb", ".mxf", ".y4m", ".gif", ".apng"}
-    | {".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".265", ".hevc"}
-)
-# What a folder of frames is made of. A ".webp" alone can also be an animation.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
 def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav") -> DecodedVideo:
@@ -80,12 +71,6 @@ def decoder_versions() -> dict[str, str | None]:
     """Version of each decoder's package, None where it is not installed. Imports none of them."""
     packages = {"pyav": "av", "decord": "decord", "images": "pillow"}
     return {name: _version(package) for name, package in packages.items()}
-
-
-def natural_order(name: str) -> tuple[list[str | int], str]:
-    """A key that puts "img2" before "IMG10": numbers by value, letters without case; equal ones by the name itself."""
-    parts = re.split(r"(\d+)", name.casefold())  # the numbers stand at the odd places
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
 def _version(package: str) -> str | None:

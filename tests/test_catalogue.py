@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from zsar_cli.errors import ModelError, UsageError
-from zsar_cli.models.registry import ENTRIES, FROM_HUB, hub_source, locate
+from zsar_cli.weights.catalogue import ENTRIES, FROM_HUB, hub_source, locate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +24,7 @@ def test_the_names_that_were_promised_are_there() -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=lambda entry: entry.name)
 def test_entries_say_only_what_is_known(entry: object) -> None:
-    from zsar_cli.models.registry import Entry
+    from zsar_cli.weights.catalogue import Entry
 
     assert isinstance(entry, Entry)
     assert re.fullmatch(r"[a-z0-9-]+", entry.name)
@@ -36,7 +36,7 @@ def test_entries_say_only_what_is_known(entry: object) -> None:
 
 
 def test_listing_imports_nothing_heavy() -> None:
-    code = "import sys, zsar_cli.models.registry, zsar_cli.weights.hub, zsar_cli.cli.models as m; print(*sys.modules)"
+    code = "import sys, zsar_cli.weights.catalogue, zsar_cli.weights.hub, zsar_cli.cli.models as m; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "zsar_cli.cli.models" in loaded
     assert {"torch", "transformers", "huggingface_hub", "numpy"} & set(loaded) == set()

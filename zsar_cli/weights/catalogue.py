@@ -1,27 +1,20 @@
-"""Models by name: what is known of each, and how a name, a folder or a hub id becomes a model.
+"""Models by name: what is known of each, and where a name, a folder or a hub id leads.
 
-The entries are plain data, so that the command line can list them without importing torch; `load_model` imports what
-one kind of model needs when it is asked for.
+The entries are plain data, so that the command line can list them without importing torch.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from zsar_cli.errors import ModelError, UsageError
 
-if TYPE_CHECKING:
-    import torch
-
-    from zsar_cli.models.base import VideoModel
-
-__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "hub_source", "load_model", "locate"]
+__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "hub_source", "locate"]
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -33,7 +26,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 FROM_HUB = ("dual", "supervised")
-BUNDLES = Path(__file__).with_name("bundles")  # a folder for each bundle that is part of this package
+BUNDLES = Path(__file__).parents[1] / "models" / "bundles"  # a folder for each bundle that is part of this package
 ALIASES: Mapping[str, str] = MappingProxyType({"movinet": "movinet-a0-stream"})
 TFLITE = ".tflite"
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # org/name or org/name@revision
@@ -212,86 +205,3 @@ def hub_source(name: str) -> tuple[str, str | None]:
 
 def _hub_names() -> list[str]:
     return [entry.name for entry in _ALL if entry.kind in FROM_HUB]
-
-
-def load_model(
-    name: str, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None = None
-) -> VideoModel:
-    """The model of that name, ready on `device`.
-
-    Args:
-        name: a registered name, a local folder, a .tflite file, or the hub id (org/name, org/name@revision) of a
-            model pulled before.
-        device, dtype: where and in which precision it runs.
-        seen_labels: names of a classifier's outputs, in their order, where its own files do not tell them.
-
-    Raises:
-        UsageError: no model has that name.
-        ModelError: its weights are missing or damaged.
-    """
-    located = locate(name)
-    return _OPENERS[located.kind](located, device, dtype, seen_labels)
-
-
-def _open_builtin(
-    located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
-) -> VideoModel:
-    from zsar_cli.models.builtin import BuiltinModel
-
-    if seen_labels is not None:
-        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' knows its own")
-    return BuiltinModel(device, dtype)
-
-
-def _open_folder(
-    located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
-) -> VideoModel:
-    assert located.path is not None
-    from zsar_cli.weights.bundle import find_bundle
-
-    if bundle := find_bundle(located.path):
-        return _open_bundle(Located(located.name, "folder", bundle), device, dtype, seen_labels)
-    from zsar_cli.weights.checkpoint import CLASSIFIERS, read_config
-
-    architectures = read_config(located.path).get("architectures") or [""]
-    if str(architectures[0]).endswith(CLASSIFIERS):
-        from zsar_cli.models.supervised import open_supervised
-
-        return open_supervised(located.name, located.path, device, dtype, seen_labels)
-    if seen_labels is not None:
-        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' is none")
-    from zsar_cli.models.dual import open_dual
-
-    return open_dual(located.name, located.path, device, dtype)
-
-
-def _open_bundle(
-    located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
-) -> VideoModel:
-    assert located.path is not None
-    from zsar_cli.models.rest import open_rest
-
-    if seen_labels is not None:
-        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' knows its own")
-    return open_rest(located.name, located.path, device, dtype)
-
-
-def _open_litert(
-    located: Located, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None
-) -> VideoModel:
-    import torch
-
-    from zsar_cli.models.litert import LiteRTModel
-
-    assert located.path is not None
-    if seen_labels is None:
-        raise UsageError(f"--model {located.name}: a {TFLITE} file does not name its classes; give --seen-labels FILE")
-    if dtype != torch.float32:
-        raise UsageError(f"--model {located.name}: computes in the precision of the file; take --precision auto")
-    return LiteRTModel(located.path, seen_labels, located.name)
-
-
-_Opener = Callable[["Located", "torch.device", "torch.dtype", "Sequence[str] | None"], "VideoModel"]
-_OPENERS: Mapping[str, _Opener] = MappingProxyType(
-    {"builtin": _open_builtin, "folder": _open_folder, "litert": _open_litert}
-)

@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zsar_cli.errors import ModelError, OutputError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.registry import ALIASES, ENTRIES, TFLITE
+from zsar_cli.weights.catalogue import ALIASES, ENTRIES, TFLITE
 from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["AddedModel", "ModelFolder", "models_folder"]
@@ -91,13 +91,21 @@ class ModelFolder:
             )
         return AddedModel(name, folder / "model.tflite", found, labels)
 
-    def add(self, name: str, file: Path, labels: LabelSet, overwrite: bool = False) -> AddedModel:
+    def add(
+        self,
+        name: str,
+        file: Path,
+        labels: LabelSet,
+        check: Callable[[Path, Sequence[str]], object],
+        overwrite: bool = False,
+    ) -> AddedModel:
         """Copy a classifier under a name, after it was opened and, where the name is known, compared with its sha256.
 
         Args:
             name: a registered name of this kind, its alias, or one of the user's choice.
             file: the .tflite file.
             labels: the names of its outputs, in order.
+            check: opens the file with the names of its outputs, and raises ModelError where it is no such classifier.
             overwrite: replace a model of that name.
 
         Raises:
@@ -105,15 +113,13 @@ class ModelFolder:
             ModelError: the file or the labels are not what the name stands for, or the file is no classifier.
             OutputError: the name is taken, or the folder cannot be written.
         """
-        from zsar_cli.models.litert import LiteRTModel
-
         name = ALIASES.get(name, name)
         _check_name(name)
         target = self.root / name
         if target.exists() and not overwrite:
             raise OutputError(f"{target}: a model of that name was added before; --overwrite replaces it")
         _check_known(name, file, labels)
-        LiteRTModel(file, labels.names)
+        check(file, labels.names)
         part = self.root / f".{name}.{os.getpid()}.part"
         try:
             part.mkdir(parents=True)
