@@ -64,6 +64,21 @@ def test_only_missing_texts_reach_the_encoder(tmp_path: Path) -> None:
     assert encoder.asked == [["a", "bb"], ["ccc"]]
 
 
+def test_files_of_older_formats_are_cleared_too(tmp_path: Path) -> None:
+    (tmp_path / "embeddings-1.sqlite").write_bytes(b"old")
+    (tmp_path / "embeddings-1.sqlite-wal").write_bytes(b"old")
+    assert EmbeddingCache(tmp_path).info().size == 6
+    assert EmbeddingCache(tmp_path).clear() == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_no_utf8_are_kept_as_they_are(tmp_path: Path) -> None:
+    meta = {"notes": ["frame \udc80.png"]}
+    with EmbeddingCache(tmp_path) as cache:
+        cache.put("video", [("k", torch.ones(1), meta)])
+        assert cache.get(["k"])["k"][1] == meta
+
+
 def test_another_encoder_finds_nothing_of_the_first(tmp_path: Path) -> None:
     one, other = Counting(), Counting()
     other.fingerprint = "counting-2"
@@ -96,10 +111,12 @@ def test_a_damaged_file_is_named_with_the_way_out_and_can_be_cleared(tmp_path: P
     cache.close()
     for name in tmp_path.iterdir():
         name.write_bytes(b"this is no database" * 100)
-    with pytest.raises(
-        ZsarError, match=r"embeddings-1.sqlite cannot be used .*zsar cache clear --cache-dir .*--no-cache"
-    ):
-        EmbeddingCache(tmp_path).get(["a"])
+    message = r"embeddings-2.sqlite cannot be used .*zsar cache clear --cache-dir .*--no-cache"
+    for named in (EmbeddingCache(tmp_path).check, EmbeddingCache(tmp_path).info):
+        with pytest.raises(ZsarError, match=message):
+            named()
+    with pytest.warns(UserWarning, match=f"{message} works without; going on without it"):
+        assert EmbeddingCache(tmp_path).get(["a"]) == {}
     assert EmbeddingCache(tmp_path).clear() > 0
     assert EmbeddingCache(tmp_path).get(["a"]) == {}
 

@@ -16,6 +16,7 @@ PACKAGE = Path(zsar_cli.__file__).parent
 ROOMS = (
     "_version",
     "errors",
+    "digests",
     "tensors",
     "labels",
     "video",
