@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.models.builtin import BuiltinModel, expected_features, seen_semantic
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import encode_text_groups
 from zsar_cli.text.minilm import MINILM, minilm
-from zsar_cli.weights.packaged import EFFICIENTNET_LITE2, PackagedFile, sha256_of
+from zsar_cli.weights.packaged import EFFICIENTNET_LITE2, PackagedFile
 
 CPU = torch.device("cpu")
 

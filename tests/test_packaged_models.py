@@ -13,11 +13,11 @@ import yaml
 from cli_runner import Runner
 
 from zsar_cli import load
+from zsar_cli.digests import sha256_of
 from zsar_cli.engine.classifier import ZeroShotClassifier
 from zsar_cli.labels import LabelSet
 from zsar_cli.weights.bundle import check_bundle
 from zsar_cli.weights.catalogue import BUNDLES, ENTRIES
-from zsar_cli.weights.packaged import sha256_of
 
 NAME = "rest-exercises"
 CLASSES = 24

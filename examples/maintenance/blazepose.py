@@ -25,10 +25,10 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from zsar_cli.digests import sha256_of
 from zsar_cli.networks.blazepose import PoseDetector, PoseLandmarker
 from zsar_cli.networks.pose import WEIGHTS
 from zsar_cli.tensors import write_tensors
-from zsar_cli.weights.packaged import sha256_of
 
 PACKAGE, VERSION, LICENCE = "mediapipe", "0.10.14", "Apache-2.0"
 # File, sha256, and the outputs to keep in the order in which the network defines them.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+from zsar_cli.digests import remembering
 from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.pipeline import EmbedSettings
@@ -113,7 +114,8 @@ def load(
     unnamed = _takes_seen_labels(names) if outputs is not None else None
     folder = ModelFolder(Path(models_dir) if models_dir is not None else models_folder())
     cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
-    models = [_open(name, folder, outputs if name == unnamed else None, device, precision, cache) for name in names]
+    with remembering(cache):
+        models = [_open(name, folder, outputs if name == unnamed else None, device, precision, cache) for name in names]
     owner = _owner(given, models, str(prototypes)) if given is not None else None
     members = []
     for one in models:

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from zsar_cli.digests import known_sha256
 from zsar_cli.errors import ModelError
 from zsar_cli.networks.blazepose import DETECTOR_SIDE, LANDMARKER_SIDE, PoseDetector, PoseLandmarker
-from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["FINGERPRINT", "POSE_POINTS", "WEIGHTS", "PoseNetwork", "Poses", "open_pose"]
 
@@ -258,7 +258,7 @@ def open_pose(
     """
     if not file.is_file():
         raise ModelError(f"{file} is missing: pip install --force-reinstall zsar")
-    found = sha256_of(file)
+    found = known_sha256(file)
     if found != SHA256:
         raise ModelError(
             f"{file} is damaged or of another version: its sha256 is {found[:16]}..., expected {SHA256[:16]}...; "

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zsar_cli.digests import known_sha256, sha256_of
 from zsar_cli.errors import ModelError, OutputError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.weights.catalogue import ALIASES, ENTRIES, TFLITE
-from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["AddedModel", "ModelFolder", "models_folder"]
 
@@ -82,7 +82,7 @@ class ModelFolder:
                 raise ModelError(
                     f"{folder}: has the format '{about['format']}'; this version reads '{FORMAT}'; {again}"
                 )
-            found = sha256_of(folder / "model.tflite")
+            found = known_sha256(folder / "model.tflite")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{folder}: is not a whole model ({error}); {again}") from None
         if found != wanted:

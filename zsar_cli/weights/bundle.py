@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from zsar_cli.digests import known_sha256, sha256_of
 from zsar_cli.errors import ModelError, OutputError
 from zsar_cli.tensors import write_tensors
 from zsar_cli.transfer.bank import PrototypeBank
-from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["FORMAT", "MANIFEST", "Bundle", "check_bundle", "find_bundle", "read_bundle", "write_bundle"]
 
@@ -161,7 +161,7 @@ def check_bundle(folder: Path) -> dict[str, Any]:
         path = folder / file
         if not path.is_file():
             raise ModelError(f"{path} is missing: the bundle is not complete; copy it again")
-        found = sha256_of(path)
+        found = known_sha256(path)
         if found != expected:
             raise ModelError(
                 f"{path} was changed or damaged: sha256 {found[:16]}..., model.yaml says {expected[:16]}..."

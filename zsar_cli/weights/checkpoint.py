@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zsar_cli.digests import known_sha256
 from zsar_cli.errors import ModelError
-from zsar_cli.weights.packaged import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +22,6 @@ __all__ = ["CLASSIFIERS", "PICKLES", "fingerprint", "load_network", "quiet_trans
 
 CLASSIFIERS = ("ForVideoClassification", "ForImageClassification")  # how architectures of classifiers end
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-BLOB_SHA256 = re.compile(r"[0-9a-f]{64}")
 SPACE_FILES = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 
 
@@ -79,7 +77,7 @@ def load_network(folder: Path, auto_class: str, device: torch.device, dtype: tor
 def fingerprint(folder: Path, config: Mapping[str, Any], *parts: Any) -> str:
     """The architecture's name and twelve hex digits over weights, configuration, processor and `parts`."""
     files = [folder / name for name in SPACE_FILES if (folder / name).is_file()]
-    content = [(file.name, _sha256(file)) for file in (*files, *weight_files(folder))]
+    content = [(file.name, known_sha256(file)) for file in (*files, *weight_files(folder))]
     digest = hashlib.sha256(json.dumps([content, parts]).encode()).hexdigest()
     return f"{config.get('model_type', 'model')}-{digest[:12]}"
 
@@ -131,12 +129,6 @@ def _require_known_type(folder: Path) -> None:
     if kind not in CONFIG_MAPPING:
         own = "; it brings code of its own, which zsar never runs" if "auto_map" in config else ""
         raise ModelError(f"{folder}: Transformers {transformers.__version__} knows no model type '{kind}'{own}")
-
-
-def _sha256(file: Path) -> str:
-    """Of the content. The Hugging Face cache names large files by it, which saves reading gigabytes again."""
-    target = file.resolve().name
-    return target if file.is_symlink() and BLOB_SHA256.fullmatch(target) else sha256_of(file)
 
 
 def _first_line(error: Exception) -> str:

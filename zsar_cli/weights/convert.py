@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError, OutputError
 from zsar_cli.tensors import write_tensors
 from zsar_cli.weights.checkpoint import PICKLES
 from zsar_cli.weights.hub import SIDE_FILES, SUMS
-from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["convert"]
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError
 from zsar_cli.weights.checkpoint import PICKLES
-from zsar_cli.weights.packaged import sha256_of
 
 __all__ = ["Checked", "HubFile", "choose", "find_snapshot", "pull", "verify_folder", "verify_snapshot"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from zsar_cli.digests import known_sha256
 from zsar_cli.errors import ModelError
 
-__all__ = ["EFFICIENTNET_LITE2", "PackagedFile", "sha256_of"]
+__all__ = ["EFFICIENTNET_LITE2", "PackagedFile"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class PackagedFile:
             ) from None
 
     def verified(self) -> Path:
-        """The path, after the whole file was compared with its sha256. Raises ModelError if it differs."""
+        """The path, after the file's sha256 was compared (see `known_sha256`). Raises ModelError if it differs."""
         path = self.path
         if not path.is_file():
             raise ModelError(f"{path} is missing: pip install --force-reinstall {self.package}")
-        found = sha256_of(path)
+        found = known_sha256(path)
         if found != self.sha256:
             raise ModelError(
                 f"{path} is damaged or not the published file: its sha256 is {found[:16]}..., "
@@ -60,12 +60,3 @@ EFFICIENTNET_LITE2 = PackagedFile(
     licence="Apache-2.0",
     source="EfficientNet-Lite2, ImageNet-1k, by the TensorFlow authors, converted to PyTorch",
 )
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
