@@ -1,6 +1,6 @@
 """Readers that misbehave in every way a decoder can; decode processes load them by name.
 
-Each has the signature of `read_video`. Where a test must know that a process has ended, the path is the
+Each has the signature of `read_windows`. Where a test must know that a process has ended, the path is the
 port of a socket the test listens on: the system closes the connection when the process is gone, however
 it ended.
 """
@@ -8,58 +8,73 @@ it ended.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import socket
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from zsar_cli.errors import InputError, UsageError
-from zsar_cli.video.reader import read_video
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoInfo
+from zsar_cli.video.reader import read_windows
+from zsar_cli.video.sampling import spans
+from zsar_cli.video.types import Geometry, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
+
+Parts = Iterator[WindowBatch | VideoFacts]
 
 
-def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> DecodedVideo:
+def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
     """Frames made of the path, so that answers cannot be mixed up unseen; its notes tell of the process."""
     rng = np.random.default_rng(list(os.fsencode(path)))
-    count, side = sampling.clips * sampling.frames, geometry.size
-    frames = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    count, side = sampling.windows * sampling.frames, geometry.size
+    frames = rng.integers(0, 256, (sampling.windows, sampling.frames, side, side, 3), dtype=np.uint8)
     info = VideoInfo(side, side, 1.0, 25.0, "none", "none")
     notes = (str(os.getpid()), "torch" if "torch" in sys.modules else "no torch")
-    return DecodedVideo(path, frames, np.arange(count) / 25, info, sampling, decoder, "1", notes=notes)
+    yield WindowBatch(tuple(Window(*span) for span in spans(1.0, sampling).tolist()), frames)
+    yield VideoFacts(path, info, sampling, decoder, "1", tuple((np.arange(count) / 25).tolist()), notes=notes)
 
 
-def real(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> DecodedVideo:
+def real(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
     """The project's own reader, with a note on what it loaded."""
-    video = read_video(path, sampling, geometry, decoder)
-    return replace(video, notes=("torch" if "torch" in sys.modules else "no torch",))
+    for part in read_windows(path, sampling, geometry, decoder):
+        note = ("torch" if "torch" in sys.modules else "no torch",)
+        yield replace(part, notes=note) if isinstance(part, VideoFacts) else part
 
 
-def uneven(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> DecodedVideo:
+def endless(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+    """A window after another, for ever, each a little later than the one before."""
+    for second in itertools.count():
+        time.sleep(0.01)
+        frames = np.full((1, sampling.frames, geometry.size, geometry.size, 3), second % 256, dtype=np.uint8)
+        yield WindowBatch((Window(second, second + 1),), frames)
+
+
+def uneven(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
     time.sleep(0.02 * (sum(map(ord, path)) % 4))
-    return good(path, sampling, geometry, decoder)
+    yield from good(path, sampling, geometry, decoder)
 
 
-def half_a_second(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> DecodedVideo:
+def half_a_second(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
     time.sleep(0.5)
-    return good(path, sampling, geometry, decoder)
+    yield from good(path, sampling, geometry, decoder)
 
 
-def noisy(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> DecodedVideo:
+def noisy(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
     """Writes a megabyte to each stream in every way there is, and reads what it should not."""
     warnings.warn("deprecated", stacklevel=1)
     print("x" * 1_000_000, flush=True)
     print("x" * 1_000_000, file=sys.stderr, flush=True)
     os.write(1, b"x" * 1_000_000)
     assert os.read(0, 100) == b""
-    return good(path, sampling, geometry, decoder)
+    yield from good(path, sampling, geometry, decoder)
 
 
-def by_name(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> object:
+def by_name(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Iterator[object]:
     """Does what the path says; any other path is read well."""
     if path == "hang":
         time.sleep(3600)
@@ -79,22 +94,24 @@ def by_name(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> 
     elif path == "settings error":
         raise UsageError("no such decoder")
     elif path == "unpicklable":
-        return lambda: None
+        yield lambda: None
     elif path == "unreadable":
-        return _Unreadable()
-    return good(path, sampling, geometry, decoder)
+        yield _Unreadable()
+    yield from good(path, sampling, geometry, decoder)
 
 
-def connect_and_hang(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> None:
+def connect_and_hang(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
     connection = socket.create_connection(("127.0.0.1", int(path)))
     time.sleep(3600)
     connection.close()
+    yield from ()
 
 
-def connect_and_hang_with_the_lock(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> None:
+def connect_and_hang_with_the_lock(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
     connection = socket.create_connection(("127.0.0.1", int(path)))
     hold_the_lock()
     connection.close()
+    yield from ()
 
 
 def hold_the_lock() -> None:

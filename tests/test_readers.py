@@ -115,7 +115,7 @@ def wanted(end: float, count: int) -> list[float]:
 
 
 def codes(video: DecodedVideo) -> list[int]:
-    return [read_code(frame) for frame in video.frames]
+    return [read_code(frame) for frame in video.frames.reshape(-1, *video.frames.shape[2:])]
 
 
 @pytest.mark.parametrize(("decoder", "kind"), every_decoder_and_kind())
@@ -126,9 +126,9 @@ def test_gives_the_frames_shown(decoder: str, kind: str, tmp_path: Path) -> None
     expected = [clip.shown(instant) for instant in wanted(clip.end, 16)]
     assert codes(video) == expected
     starts = [clip.starts[clip.codes.index(code)] for code in expected]
-    np.testing.assert_allclose(video.times, starts, atol=1e-3)
-    assert video.info.duration == pytest.approx(clip.end, abs=2e-3)
-    assert video.partial is None
+    np.testing.assert_allclose(video.facts.times, starts, atol=1e-3)
+    assert video.facts.info.duration == pytest.approx(clip.end, abs=2e-3)
+    assert video.facts.partial is None
 
 
 # --- other ways to sample ---
@@ -138,10 +138,10 @@ def test_gives_the_frames_shown(decoder: str, kind: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(clips=3, frames=4),
-        Sampling(clips=1, frames=1),
-        Sampling(clips=2, frames=5, stride=0.1),
-        Sampling(clips=3, frames=4, stride=0.9),  # clips overlap: the instants are not sorted
+        Sampling(windows=3, frames=4),
+        Sampling(windows=1, frames=1),
+        Sampling(windows=2, frames=5, frame_step=0.1),
+        Sampling(windows=3, frames=4, frame_step=0.9),  # clips overlap: the instants are not sorted
     ],
     ids=str,
 )
@@ -150,8 +150,8 @@ def test_every_sampling_gives_the_frames_shown(sampling: Sampling, decoder: str,
     video = read_video(str(clip.path), sampling, SQUASH, decoder)
 
     times = sample_times(clip.end, sampling)
-    assert codes(video) == [clip.shown(instant) for instant in times]
-    assert video.clips().shape == (sampling.clips, sampling.frames, 64, 64, 3)
+    assert codes(video) == [clip.shown(instant) for instant in times.ravel()]
+    assert video.frames.shape == (sampling.windows, sampling.frames, 64, 64, 3)
 
 
 def decoded_in_order(path: Path) -> list[tuple[float, int]]:
@@ -168,7 +168,7 @@ def test_seeking_agrees_with_decoding_everything(kind: str, tmp_path: Path) -> N
     for count in (1, 2, 3, 7, 50, 120):
         video = read_video(str(clip.path), Sampling(frames=count), SQUASH)
         expected = []
-        for instant in wanted(video.info.duration or 0, count):
+        for instant in wanted(video.facts.info.duration or 0, count):
             expected.append([code for time, code in everything if time <= instant + 1e-6][-1])
         assert codes(video) == expected
 
@@ -184,19 +184,19 @@ def test_key_frames_are_nearest_and_the_result_says_how_far_off(decoder: str, tm
     expected = [min(keys, key=lambda key: abs(key - instant)) for instant in instants]
     assert codes(video) == [round(key * 25) for key in expected]
     off = max(abs(key - instant) for key, instant in zip(expected, instants, strict=True))
-    assert f"key frames: up to {off:.1f} s from the instants asked for" in video.notes
+    assert f"key frames: up to {off:.1f} s from the instants asked for" in video.facts.notes
 
 
 def test_key_frames_that_cannot_be_told_are_replaced_by_exact_frames_and_noted(tmp_path: Path) -> None:
     clip = videos.write_video(tmp_path / "a.h264", container="h264")
     video = read_video(str(clip.path), Sampling(frames=4, exact=False), SQUASH)
     assert codes(video) == [clip.shown(instant) for instant in wanted(clip.end, 4)]
-    assert any("exact frames were decoded instead" in note for note in video.notes)
+    assert any("exact frames were decoded instead" in note for note in video.facts.notes)
 
 
 def test_a_file_without_times_says_so(tmp_path: Path) -> None:
     clip = videos.write_video(tmp_path / "a.h264", container="h264")
-    (note,) = read_video(str(clip.path), Sampling(frames=4), SQUASH).notes
+    (note,) = read_video(str(clip.path), Sampling(frames=4), SQUASH).facts.notes
     assert note == "the file holds no times: they follow from 25 frames per second"
 
 
@@ -205,7 +205,7 @@ def test_a_short_video_repeats_frames_and_says_so(decoder: str, tmp_path: Path) 
     clip = videos.write_video(tmp_path / "a.mp4", frames=1)
     video = read_video(str(clip.path), Sampling(frames=16), SQUASH, decoder)
     assert codes(video) == [0] * 16
-    assert video.notes == ("one frame for all 16 instants asked for",)
+    assert video.facts.notes == ("one frame for all 16 instants asked for",)
 
 
 # --- shape, colour, description ---
@@ -229,8 +229,8 @@ def test_scales_cuts_and_pads_as_an_independent_resize_does(decoder: str, geomet
         left, top = (width - geometry.size) // 2, (short - geometry.size) // 2
         box = (left, top, left + geometry.size, top + geometry.size)
         expected = image.resize((width, short), Image.Resampling.BICUBIC).crop(box)
-    assert video.frames.shape == (3, geometry.size, geometry.size, 3)
-    assert np.abs(video.frames[0].astype(int) - np.asarray(expected).astype(int)).mean() < 4
+    assert video.frames.shape == (1, 3, geometry.size, geometry.size, 3)
+    assert np.abs(video.frames[0, 0].astype(int) - np.asarray(expected).astype(int)).mean() < 4
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
@@ -243,8 +243,8 @@ def test_a_turned_video_equals_its_upright_twin(clockwise: int, decoder: str, tm
     b = read_video(str(turned.path), Sampling(frames=4), geometry, decoder)
 
     assert np.abs(a.frames.astype(int) - b.frames.astype(int)).mean() < 2
-    assert (b.info.width, b.info.height) == (a.info.width, a.info.height) == videos.SIZE
-    assert b.info.rotation == -clockwise % 360
+    assert (b.facts.info.width, b.facts.info.height) == (a.facts.info.width, a.facts.info.height) == videos.SIZE
+    assert b.facts.info.rotation == -clockwise % 360
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
@@ -260,7 +260,7 @@ def test_pixels_that_are_not_square_are_shown_as_players_do(decoder: str, clockw
     b = read_video(str(squeezed.path), Sampling(frames=2), Geometry(64, 64), decoder)
 
     assert np.abs(a.frames.astype(int) - b.frames.astype(int)).mean() < 6
-    assert (b.info.width, b.info.height) == ((128, 320) if clockwise else (320, 128))
+    assert (b.facts.info.width, b.facts.info.height) == ((128, 320) if clockwise else (320, 128))
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
@@ -274,7 +274,7 @@ def test_colours_survive(decoder: str, pix_fmt: str, tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 128, 128, pix_fmt
         out.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
         out.mux(stream.encode(None))
-    frame = read_video(str(path), Sampling(frames=1), Geometry(32), decoder).frames[0]
+    frame = read_video(str(path), Sampling(frames=1), Geometry(32), decoder).frames[0, 0]
     for i, colour in enumerate(colours):
         row, column = i // 2 * 16 + 8, i % 2 * 16 + 8
         assert np.abs(frame[row, column].astype(int) - colour).max() < 12
@@ -283,19 +283,19 @@ def test_colours_survive(decoder: str, pix_fmt: str, tmp_path: Path) -> None:
 def test_a_frame_of_8k_is_read(tmp_path: Path) -> None:
     clip = videos.write_video(tmp_path / "a.avi", "mjpeg", frames=2, size=(7680, 4320), pix_fmt="yuvj420p")
     video = read_video(str(clip.path), Sampling(frames=2), Geometry(64, 80))
-    assert (video.info.width, video.info.height) == (7680, 4320)
-    assert read_code(read_video(str(clip.path), Sampling(frames=2), SQUASH).frames[1]) == 1
+    assert (video.facts.info.width, video.facts.info.height) == (7680, 4320)
+    assert read_code(read_video(str(clip.path), Sampling(frames=2), SQUASH).frames[0, 1]) == 1
 
 
 def test_a_result_says_where_it_comes_from_and_can_cross_processes(tmp_path: Path) -> None:
     clip = videos.write_video(tmp_path / "a.mp4")
     video = read_video(str(clip.path), Sampling(frames=4), SQUASH)
-    assert video.decoder == "pyav" and video.decoder_version.startswith(f"{av.__version__} (FFmpeg ")
-    assert (video.info.codec, video.info.frame_rate) == ("h264", pytest.approx(25))
-    assert "mp4" in video.info.container
+    assert video.facts.decoder == "pyav" and video.facts.decoder_version.startswith(f"{av.__version__} (FFmpeg ")
+    assert (video.facts.info.codec, video.facts.info.frame_rate) == ("h264", pytest.approx(25))
+    assert "mp4" in video.facts.info.container
     again = pickle.loads(pickle.dumps(video))
-    assert again.info == video.info and (again.frames == video.frames).all()
-    assert probe(str(clip.path)) == video.info
+    assert again.facts.info == video.facts.info and (again.frames == video.frames).all()
+    assert probe(str(clip.path)) == video.facts.info
 
 
 def test_the_door_imports_no_decoder() -> None:
@@ -319,11 +319,11 @@ def test_the_part_before_a_cut_is_read(name: str, codec: str, tmp_path: Path) ->
     clip = videos.truncated(tmp_path / name, 0.6, codec=codec, frames=203)
     video = read_video(str(clip.path), Sampling(frames=8), SQUASH)
 
-    assert video.partial is not None and video.info.duration is not None
-    assert 0.3 < video.partial.share < 0.75
-    assert video.partial.share == pytest.approx(video.info.duration / clip.end, abs=0.02)
-    assert f"nothing can be read after {video.info.duration:.2f} s" in video.partial.reason
-    expected = [clip.shown(instant) for instant in wanted(video.info.duration, 8)]
+    assert video.facts.partial is not None and video.facts.info.duration is not None
+    assert 0.3 < video.facts.partial.share < 0.75
+    assert video.facts.partial.share == pytest.approx(video.facts.info.duration / clip.end, abs=0.02)
+    assert f"nothing can be read after {video.facts.info.duration:.2f} s" in video.facts.partial.reason
+    expected = [clip.shown(instant) for instant in wanted(video.facts.info.duration, 8)]
     assert codes(video)[:-1] == expected[:-1]  # the very last frame may be the one that is cut
 
 
@@ -336,8 +336,8 @@ def test_damage_in_the_middle_costs_only_the_middle(name: str, tmp_path: Path) -
     found = codes(video)
     assert found[:5] == expected[:5] and found[-3:] == expected[-3:]
     assert found != expected
-    assert video.partial is not None and 0.5 < video.partial.share < 0.95
-    assert "damaged place" in video.partial.reason
+    assert video.facts.partial is not None and 0.5 < video.facts.partial.share < 0.95
+    assert "damaged place" in video.facts.partial.reason
 
 
 def test_a_cut_open_recording_starts_with_its_first_key_frame(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_cut_open_recording_starts_with_its_first_key_frame(tmp_path: Path) ->
 
     everything = decoded_in_order(cut)
     assert everything[0][1] % 12 == 0 and everything[0][1] > 0
-    assert video.info.duration == pytest.approx(len(everything) / 25, abs=1e-3)
+    assert video.facts.info.duration == pytest.approx(len(everything) / 25, abs=1e-3)
     assert codes(video) == [everything[int(t * 25)][1] for t in wanted(len(everything) / 25, 4)]
 
 
@@ -423,7 +423,7 @@ def test_awkward_names_are_only_names(name: str, decoder: str, tmp_path: Path, m
     videos.write_video(tmp_path / "a.mp4", frames=5).path.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     video = read_video(name, Sampling(frames=2), SQUASH, decoder)
-    assert video.path == name and codes(video) == [1, 3]
+    assert video.facts.path == name and codes(video) == [1, 3]
 
 
 def test_a_playlist_that_calls_itself_a_video_reaches_nothing(tmp_path: Path) -> None:
@@ -474,15 +474,15 @@ def test_broken_images_of_a_folder_are_replaced_by_their_neighbours(tmp_path: Pa
     (clip.path / "img4.jpg").write_bytes(b"not a picture")
     video = read_video(str(clip.path), Sampling(frames=10), SQUASH)
     assert codes(video) == [0, 1, 2, 3, 3, 5, 6, 7, 8, 9]
-    assert video.partial is not None and video.partial.share == pytest.approx(0.9)
-    assert "1 of 10 images cannot be read (img4.jpg" in video.partial.reason
+    assert video.facts.partial is not None and video.facts.partial.share == pytest.approx(0.9)
+    assert "1 of 10 images cannot be read (img4.jpg" in video.facts.partial.reason
 
 
 def test_only_the_images_that_are_needed_are_decoded(tmp_path: Path) -> None:
     clip = videos.folder(tmp_path / "frames", frames=10)
     (clip.path / "img4.jpg").write_bytes(b"not a picture")
     video = read_video(str(clip.path), Sampling(frames=2), SQUASH)
-    assert codes(video) == [2, 7] and video.partial is None
+    assert codes(video) == [2, 7] and video.facts.partial is None
 
 
 def test_a_folder_of_broken_images_cannot_be_decoded(tmp_path: Path) -> None:
@@ -495,8 +495,8 @@ def test_a_folder_of_broken_images_cannot_be_decoded(tmp_path: Path) -> None:
 def test_the_frame_rate_gives_a_folder_its_times(tmp_path: Path) -> None:
     clip = videos.folder(tmp_path / "frames", frames=10)
     video = read_video(str(clip.path), Sampling(frames=5, frame_rate=2.0), SQUASH)
-    assert video.times.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
-    assert (video.info.duration, video.info.frame_rate, video.decoder) == (5.0, 2.0, "images")
+    assert list(video.facts.times) == [0.5, 1.5, 2.5, 3.5, 4.5]
+    assert (video.facts.info.duration, video.facts.info.frame_rate, video.facts.decoder) == (5.0, 2.0, "images")
 
 
 def test_images_are_turned_as_their_exif_says(tmp_path: Path) -> None:
@@ -508,7 +508,7 @@ def test_images_are_turned_as_their_exif_says(tmp_path: Path) -> None:
     lying.save(folder / "a.jpg", exif=exif)
     video = read_video(str(folder), Sampling(frames=1), SQUASH)
     assert codes(video) == [7]
-    assert (video.info.width, video.info.height) == videos.SIZE
+    assert (video.facts.info.width, video.facts.info.height) == videos.SIZE
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png"])
@@ -517,8 +517,8 @@ def test_a_cut_animation_gives_the_frames_before_the_cut(name: str, tmp_path: Pa
     content = clip.path.read_bytes()
     clip.path.write_bytes(content[: len(content) * 3 // 5])
     video = read_video(str(clip.path), Sampling(frames=4), SQUASH)
-    assert video.partial is not None and 0 < video.partial.share < 1
-    assert codes(video) == [clip.shown(instant) for instant in wanted(video.info.duration or 0, 4)]
+    assert video.facts.partial is not None and 0 < video.facts.partial.share < 1
+    assert codes(video) == [clip.shown(instant) for instant in wanted(video.facts.info.duration or 0, 4)]
 
 
 def test_a_cut_webp_cannot_be_opened(tmp_path: Path) -> None:
@@ -537,5 +537,5 @@ def test_transparent_parts_are_black(tmp_path: Path) -> None:
     solid = Image.new("RGBA", (32, 32), (200, 100, 50, 255))
     clear.save(tmp_path / "a.webp", save_all=True, append_images=[solid], duration=100, lossless=True)
     video = read_video(str(tmp_path / "a.webp"), Sampling(frames=2), Geometry(8))
-    assert video.frames[0].max() == 0
-    assert video.frames[1][4, 4].tolist() == [200, 100, 50]
+    assert video.frames[0, 0].max() == 0
+    assert video.frames[0, 1, 4, 4].tolist() == [200, 100, 50]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -21,20 +23,26 @@ import pytest
 
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video import workers as workers_module
+from zsar_cli.video.assembly import joined
+from zsar_cli.video.content import content_digest
+from zsar_cli.video.decoding import Part
 from zsar_cli.video.reader import read_video
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, View, WindowBatch
 from zsar_cli.video.workers import DecodePool
 
-SAMPLING, GEOMETRY = Sampling(clips=1, frames=4), Geometry(32)
+SAMPLING, GEOMETRY = Sampling(frames=4), Geometry(32)
+VIEW = View(SAMPLING, GEOMETRY)
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="signals and process groups of POSIX")
 
 
 def pool(read: str, workers: int = 1, timeout: float = 60.0) -> DecodePool:
-    return DecodePool(workers, timeout, SAMPLING, GEOMETRY, "fake", f"faulty_readers:{read}")
+    return DecodePool(workers, timeout, [VIEW], "fake", f"faulty_readers:{read}")
 
 
 def expected(path: str) -> DecodedVideo:
-    return faulty_readers.good(path, SAMPLING, GEOMETRY, "fake")
+    batch, facts = faulty_readers.good(path, SAMPLING, GEOMETRY, "fake")
+    assert isinstance(batch, WindowBatch) and isinstance(facts, VideoFacts)
+    return joined(facts, [batch])
 
 
 def failure(result: DecodedVideo | InputError) -> tuple[str, str, str, str | None]:
@@ -44,7 +52,7 @@ def failure(result: DecodedVideo | InputError) -> tuple[str, str, str, str | Non
 
 def note(result: DecodedVideo | InputError, index: int) -> str:
     assert isinstance(result, DecodedVideo), result
-    return result.notes[index]
+    return result.facts.notes[index]
 
 
 @pytest.fixture
@@ -78,9 +86,9 @@ def test_results_come_in_order_and_do_not_depend_on_the_number_of_workers(worker
     assert len(results) == 30
     for path, result in zip(paths, results, strict=True):
         assert isinstance(result, DecodedVideo)
-        assert (result.path, result.sampling, result.decoder) == (path, SAMPLING, "fake")
+        assert (result.facts.path, result.facts.sampling, result.facts.decoder) == (path, SAMPLING, "fake")
         np.testing.assert_array_equal(result.frames, expected(path).frames)
-        np.testing.assert_array_equal(result.times, expected(path).times)
+        assert result.facts.times == expected(path).facts.times
     assert len({note(result, 0) for result in results}) <= workers
 
 
@@ -101,15 +109,14 @@ def test_the_real_reader_gives_what_it_gives_here_and_loads_no_torch(tmp_path: P
             frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), "rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with DecodePool(1, 60, SAMPLING, GEOMETRY) as decoders:
+    with DecodePool(1, 60, [VIEW]) as decoders:
         (video,) = decoders.decode([path])
     here = read_video(path, SAMPLING, GEOMETRY)
     assert isinstance(video, DecodedVideo)
-    assert video.frames.shape == (4, 32, 32, 3) and video.frames.std() > 10
+    assert video.frames.shape == (1, 4, 32, 32, 3) and video.frames.std() > 10
     np.testing.assert_array_equal(video.frames, here.frames)
-    np.testing.assert_array_equal(video.times, here.times)
-    assert replace(video, frames=here.frames, times=here.times) == here
-    with DecodePool(1, 60, SAMPLING, GEOMETRY, "pyav", "faulty_readers:real") as decoders:
+    assert replace(video, frames=here.frames) == here
+    with DecodePool(1, 60, [VIEW], "pyav", "faulty_readers:real") as decoders:
         assert note(next(decoders.decode([path])), 0) == "no torch"
 
 
@@ -132,14 +139,14 @@ def test_paths_are_read_lazily() -> None:
         results = decoders.decode(endless())
         for count in range(1, 6):
             next(results)
-            assert len(taken) <= count + 4
+            assert len(taken) <= count + 7  # four results that wait, three files under way
 
 
 def test_an_odd_name_reaches_the_reader() -> None:
     path = "a b\n\u00e9\u4f60 \udcff.mp4"  # the last is a byte that is not UTF-8, as Python decodes it
     with pool("good") as decoders:
         (result,) = decoders.decode([path])
-    assert isinstance(result, DecodedVideo) and result.path == path
+    assert isinstance(result, DecodedVideo) and result.facts.path == path
 
 
 @pytest.mark.parametrize("name", ["hang", pytest.param("hang with the lock", marks=needs_posix)])
@@ -212,7 +219,7 @@ def test_prints_of_a_decoder_do_not_touch_the_answers(capfd: pytest.CaptureFixtu
 
 
 def test_a_reader_that_cannot_be_loaded_is_named() -> None:
-    with DecodePool(1, 60, SAMPLING, GEOMETRY, "fake", "no_such_module:read") as decoders:
+    with DecodePool(1, 60, [VIEW], "fake", "no_such_module:read") as decoders:
         results = list(decoders.decode(["a", "b"]))
     for result in results:
         assert "ModuleNotFoundError: No module named 'no_such_module'" in failure(result)[2]
@@ -222,7 +229,7 @@ def test_a_reader_that_cannot_be_loaded_is_named() -> None:
 @pytest.mark.parametrize(("workers", "timeout"), [(0, 1.0), (1, 0.0), (1, float("inf")), (1, float("nan"))])
 def test_settings_out_of_range_are_refused(workers: int, timeout: float) -> None:
     with pytest.raises(UsageError, match="not possible"):
-        DecodePool(workers, timeout, SAMPLING, GEOMETRY)
+        DecodePool(workers, timeout, [VIEW])
 
 
 def test_leaving_the_pool_ends_processes_and_threads_in_the_middle_of_a_file(listener: socket.socket) -> None:
@@ -250,10 +257,10 @@ def test_an_iterator_closed_early_leaves_nothing_behind() -> None:
 
 
 PARENT = """
-    from zsar_cli.video.types import Geometry, Sampling
+    from zsar_cli.video.types import Geometry, Sampling, View
     from zsar_cli.video.workers import DecodePool
-    with DecodePool(1, {timeout}, Sampling(), Geometry(32), "fake", "faulty_readers:{read}") as pool:
-        print([result.path for result in pool.decode({paths})])
+    with DecodePool(1, {timeout}, [View(Sampling(), Geometry(32))], "fake", "faulty_readers:{read}") as pool:
+        print([result.facts.path for result in pool.decode({paths})])
 """
 
 
@@ -314,3 +321,73 @@ def test_a_script_needs_no_main_guard(tmp_path: Path, as_file: bool) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("['a', 'b']\n", "", 0)
+
+
+def test_windows_come_as_they_are_decoded_and_the_pool_holds_few_of_them() -> None:
+    with pool("endless") as decoders:
+        events = decoders.stream(["a"])
+        batches = []
+        for number, part in itertools.islice(events, 5):
+            assert number == 0 and isinstance(part, Part) and isinstance(part.content, WindowBatch)
+            batches.append(part.content)
+        events.close()
+        process = decoders._workers[0]._process
+        assert process is None or process.wait(60) != 0  # nobody waits for the rest of an endless file
+    starts = [window.start for batch in batches for window in batch.windows]
+    assert starts == list(range(len(starts)))
+    for batch in batches:
+        for window, frames in zip(batch.windows, batch.frames, strict=True):
+            assert (frames == window.start % 256).all()
+
+
+def test_every_view_of_a_file_is_read_by_one_process() -> None:
+    views = [View(Sampling(frames=4), Geometry(32)), View(Sampling(windows=2, frames=3), Geometry(16))]
+    with DecodePool(2, 60, views, "fake", "faulty_readers:good") as decoders:
+        events = list(decoders.stream(["a", "b"]))
+    for number in (0, 1):
+        parts = [part for found, part in events if found == number]
+        assert parts[-1] is None and all(isinstance(part, Part) for part in parts[:-1])
+        shapes = [part.content.frames.shape for part in parts if part and isinstance(part.content, WindowBatch)]
+        assert shapes == [(1, 4, 32, 32, 3), (2, 3, 16, 16, 3)]
+        facts = [part.content for part in parts if part and isinstance(part.content, VideoFacts)]
+        assert [one.sampling for one in facts] == [view.sampling for view in views]
+        assert len({one.notes for one in facts}) == 1
+
+
+def test_views_are_chosen_by_what_a_file_holds(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "missing.mp4"]
+    for path in paths[:2]:
+        path.write_bytes(b"the same")
+    told: dict[int, tuple[str, str | None]] = {}
+
+    def choose(number: int, path: str, digest: str | None) -> tuple[int, ...]:
+        told[number] = path, digest
+        return () if number == 0 else (1,)
+
+    views = [VIEW, View(Sampling(frames=2), Geometry(8))]
+    with DecodePool(1, 60, views, "fake", "faulty_readers:good") as decoders:
+        events = list(decoders.stream(map(str, paths), choose))
+    assert [part.view if part else None for number, part in events if number == 0] == [None]
+    assert [part.view if part else None for number, part in events if number == 1] == [1, 1, None]
+    assert told[0][1] == told[1][1] == content_digest(str(paths[0])) is not None
+    assert told[2] == (str(paths[2]), None)
+
+
+def test_a_hanging_file_does_not_stop_those_after_it() -> None:
+    paths = ["hang", *(f"{number}.mp4" for number in range(40))]
+    ended = []
+    with pool("by_name", workers=2, timeout=30.0) as decoders:
+        for number, part in decoders.stream(paths):
+            if part is None:
+                ended.append(number)
+            if len(ended) == 40:
+                break
+    assert sorted(ended) == list(range(1, 41))
+
+
+def test_no_file_is_left_in_shared_memory(tmp_path: Path) -> None:
+    folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    before = set(folder.glob("*.zsar-frames"))
+    with pool("good") as decoders:
+        next(decoders.decode(["a"]))
+        assert set(folder.glob("*.zsar-frames")) <= before or os.name == "nt"

@@ -9,6 +9,7 @@ hangs for ever, so call it in a process that can be killed. PyAV has none of the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video.assembly import by_frame, windows_of
 from zsar_cli.video.geometry import shape_frame
 from zsar_cli.video.pyav_source import Source, open_source
-from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
+from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
+from zsar_cli.video.types import Geometry, Sampling, VideoFacts, WindowBatch
 
 __all__ = ["read"]
 
@@ -29,8 +31,8 @@ NAME = "decord"
 _CHUNK = 8  # full-size frames held at a time
 
 
-def read(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
-    """Read the frames decord takes for those shown; see `zsar_cli.video.reader.read_video`.
+def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+    """Read the frames decord takes for those shown; see `zsar_cli.video.reader.read_windows`.
 
     PyAV opens the file first: it tells what decord does not (codec, container, rotation, shape of the pixels)
     and says plainly what is wrong with a file that is no video.
@@ -45,7 +47,7 @@ def read(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
         reader = None
         try:
             reader = decord.VideoReader(f"file:{path}", ctx=decord.cpu(0), num_threads=1)
-            return _read(source, reader, sampling, str(decord.__version__))
+            yield from _read(source, reader, sampling, str(decord.__version__))
         except (RuntimeError, AssertionError, failure) as error:
             reason = f"decord cannot read it ({_first_line(error)}): try the decoder 'pyav'"
             raise InputError(path, "decode", reason, NAME) from error
@@ -81,7 +83,7 @@ def _shape_first_frame(source: Source) -> None:
             return
 
 
-def _read(source: Source, reader: Any, sampling: Sampling, version: str) -> DecodedVideo:
+def _read(source: Source, reader: Any, sampling: Sampling, version: str) -> Iterator[WindowBatch | VideoFacts]:
     intervals = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
     starts = intervals[:, 0] - intervals[0, 0]
     duration = float(intervals[-1, 1] - intervals[0, 0])
@@ -95,26 +97,40 @@ def _read(source: Source, reader: Any, sampling: Sampling, version: str) -> Deco
         keys = np.asarray(reader.get_key_indices(), dtype=np.int64)
         chosen = keys[nearest(starts[keys], wanted)]
         notes = (f"key frames: up to {np.abs(starts[chosen] - wanted).max():.1f} s from the instants asked for",)
-    images = _shaped(source, reader, np.unique(chosen))
-    return DecodedVideo(
+    fetch = _Shaped(source, reader, np.unique(chosen))
+    yield from windows_of(by_frame(chosen, fetch), spans(duration, sampling), sampling.frames)
+    whole = sampling.window is None
+    yield VideoFacts(
         path=source.path,
-        frames=np.stack([images[int(index)] for index in chosen]),
-        times=starts[chosen],
         info=source.info(duration, len(starts) / duration),
         sampling=sampling,
         decoder=NAME,
         decoder_version=version,
-        notes=(*notes, *repeats(starts[chosen])),
+        times=tuple(starts[chosen].ravel().tolist()) if whole else (),
+        notes=(*notes, *(repeats(starts[chosen]) if whole else ())),
     )
 
 
-def _shaped(source: Source, reader: Any, indices: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
-    """Frames by index, each uint8 [S, S, 3]. decord gives them upright but with pixels as stored."""
-    aspect = 1 / source.aspect if source.rotation % 180 else source.aspect
-    shaped: dict[int, NDArray[np.uint8]] = {}
-    for first in range(0, len(indices), _CHUNK):
-        chunk = indices[first : first + _CHUNK].tolist()
-        for index, image in zip(chunk, reader.get_batch(chunk).asnumpy(), strict=True):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            shaped[index] = shape_frame(frame, source.geometry, Fraction(aspect), 0)
-    return shaped
+class _Shaped:
+    """Frames by index, each uint8 [S, S, 3], asked for in order. decord gives them upright but with pixels as stored.
+
+    Args:
+        indices: int64, all that will be asked for, sorted.
+    """
+
+    def __init__(self, source: Source, reader: Any, indices: NDArray[np.int64]) -> None:
+        self._source, self._reader, self._indices = source, reader, indices
+        self._aspect = Fraction(1 / source.aspect if source.rotation % 180 else source.aspect)
+        self._ready: dict[int, NDArray[np.uint8]] = {}
+
+    def __call__(self, index: int) -> NDArray[np.uint8]:
+        if index not in self._ready:
+            first = int(np.searchsorted(self._indices, index))
+            chunk = self._indices[first : first + _CHUNK].tolist()
+            images = self._reader.get_batch(chunk).asnumpy()
+            self._ready = {number: self._shape(image) for number, image in zip(chunk, images, strict=True)}
+        return self._ready[index]
+
+    def _shape(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        return shape_frame(frame, self._source.geometry, self._aspect, 0)

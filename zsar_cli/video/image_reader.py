@@ -7,6 +7,7 @@ before. Transparent parts are black, as in a video player.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from zsar_cli.errors import InputError
+from zsar_cli.video.assembly import by_frame, windows_of
 from zsar_cli.video.geometry import centre_square, scaled_size
 from zsar_cli.video.kinds import IMAGE_SUFFIXES, natural_order
-from zsar_cli.video.sampling import frames_shown, repeats, sample_times
-from zsar_cli.video.types import DecodedVideo, Geometry, Partial, Sampling, VideoInfo
+from zsar_cli.video.sampling import frames_shown, repeats, sample_times, spans
+from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, WindowBatch
 
 __all__ = ["read", "version"]
 
@@ -32,15 +34,15 @@ def version() -> str:
     return f"Pillow {PIL.__version__}"
 
 
-def read(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
-    """Read a folder of images or an animated image; see `zsar_cli.video.reader.read_video`.
+def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+    """Read a folder of images or an animated image; see `zsar_cli.video.reader.read_windows`.
 
     Every frame counts as exact: there is nothing to be gained from key frames.
 
     Raises:
         InputError: no image there, a still image, or nothing that can be decoded.
     """
-    return (_read_folder if os.path.isdir(path) else _read_animation)(path, sampling, geometry)
+    yield from (_read_folder if os.path.isdir(path) else _read_animation)(path, sampling, geometry)
 
 
 def _shape(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
@@ -52,31 +54,26 @@ def _shape(image: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
     return centre_square(np.asarray(scaled, dtype=np.uint8), geometry.size)
 
 
-def _result(
-    path: str,
-    sampling: Sampling,
-    images: list[NDArray[np.uint8]],
-    times: NDArray[np.float64],
-    info: VideoInfo,
-    partial: Partial | None,
-) -> DecodedVideo:
-    return DecodedVideo(
+def _facts(
+    path: str, sampling: Sampling, times: NDArray[np.float64], info: VideoInfo, partial: Partial | None
+) -> VideoFacts:
+    whole = sampling.window is None
+    return VideoFacts(
         path=path,
-        frames=np.stack(images),
-        times=times,
         info=info,
         sampling=sampling,
         decoder=NAME,
         decoder_version=version(),
+        times=tuple(times.ravel().tolist()) if whole else (),
         partial=partial,
-        notes=repeats(times),
+        notes=repeats(times) if whole else (),
     )
 
 
 # --- a folder of images ---
 
 
-def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
+def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
     names = [e.name for e in os.scandir(path) if e.is_file() and Path(e.name).suffix.lower() in IMAGE_SUFFIXES]
     names = sorted((name for name in names if not name.startswith(".")), key=natural_order)
     if not names:
@@ -84,9 +81,9 @@ def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVi
         raise InputError(path, "open", f"the folder holds no images ({kinds})", NAME)
     starts = np.arange(len(names)) / sampling.frame_rate
     duration = len(names) / sampling.frame_rate
-    wanted = frames_shown(starts, sample_times(duration, sampling))
+    chosen = frames_shown(starts, sample_times(duration, sampling))
     folder = _Folder(path, names, geometry)
-    chosen = [folder.nearest_good(int(index)) for index in wanted]
+    yield from windows_of(by_frame(chosen, folder.image), spans(duration, sampling), sampling.frames)
     partial = None
     if folder.broken:
         first, reason = next(iter(folder.broken.items()))
@@ -94,44 +91,52 @@ def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVi
         partial = Partial(1 - len(folder.broken) / len(names), f"{what}; their neighbours were taken")
     width, height = folder.size
     info = VideoInfo(width, height, duration, sampling.frame_rate, Path(names[0]).suffix[1:].lower(), "folder")
-    return _result(path, sampling, [folder.good[i] for i in chosen], starts[chosen], info, partial)
+    taken = np.vectorize(lambda index: folder.taken[index], otypes=[np.int64])(chosen)
+    yield _facts(path, sampling, starts[taken], info, partial)
 
 
 class _Folder:
-    """Decodes the images that are needed, each once, and remembers which cannot be."""
+    """Decodes the images that are needed, and remembers which cannot be.
+
+    Attributes:
+        broken: why an image cannot be decoded, by its index.
+        taken: the index of the image that stands for another, itself where it can be decoded.
+        size: width and height of the last one decoded.
+    """
 
     def __init__(self, path: str, names: list[str], geometry: Geometry) -> None:
         self.path, self.names, self.geometry = path, names, geometry
-        self.good: dict[int, NDArray[np.uint8]] = {}
         self.broken: dict[int, str] = {}
+        self.taken: dict[int, int] = {}
         self.size = (0, 0)
 
-    def nearest_good(self, index: int) -> int:
-        """Index of the nearest image that can be decoded, the earlier of two."""
-        if self._decodes(index):
-            return index
-        for other in sorted(range(len(self.names)), key=lambda i: abs(i - index)):
-            if self._decodes(other):
-                return other
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image, or the nearest that can be decoded, the earlier of two."""
+        by_distance = sorted(range(len(self.names)), key=lambda other: abs(other - index))
+        for other in by_distance:
+            if (image := self._decodes(other)) is not None:
+                self.taken[index] = other
+                return image
         reason = f"none of its {len(self.names)} images can be read ({self.broken[index]})"
         raise InputError(self.path, "decode", reason, NAME)
 
-    def _decodes(self, index: int) -> bool:
-        if index not in self.good and index not in self.broken:
-            try:
-                with Image.open(os.path.join(self.path, self.names[index])) as image:
-                    upright = ImageOps.exif_transpose(image)
-                    self.good[index] = _shape(upright, self.geometry)
-                    self.size = upright.size
-            except Exception as error:  # damaged data makes Pillow raise almost anything
-                self.broken[index] = str(error) or type(error).__name__
-        return index in self.good
+    def _decodes(self, index: int) -> NDArray[np.uint8] | None:
+        if index in self.broken:
+            return None
+        try:
+            with Image.open(os.path.join(self.path, self.names[index])) as image:
+                upright = ImageOps.exif_transpose(image)
+                self.size = upright.size
+                return _shape(upright, self.geometry)
+        except Exception as error:  # damaged data makes Pillow raise almost anything
+            self.broken[index] = str(error) or type(error).__name__
+            return None
 
 
 # --- an animated image ---
 
 
-def _read_animation(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
+def _read_animation(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
     try:
         image = Image.open(path)
     except Exception as error:
@@ -142,14 +147,17 @@ def _read_animation(path: str, sampling: Sampling, geometry: Geometry) -> Decode
             raise InputError(path, "open", reason, NAME)
         ends, partial = _frame_ends(path, image)
         starts = np.append(0.0, ends[:-1])
-        chosen = frames_shown(starts, sample_times(float(ends[-1]), sampling))
-        shaped: dict[int, NDArray[np.uint8]] = {}
-        for index in sorted(set(chosen.tolist())):
+        duration = float(ends[-1])
+        chosen = frames_shown(starts, sample_times(duration, sampling))
+
+        def fetch(index: int) -> NDArray[np.uint8]:
             image.seek(index)
-            shaped[index] = _shape(image, geometry)
+            return _shape(image, geometry)
+
+        yield from windows_of(by_frame(chosen, fetch), spans(duration, sampling), sampling.frames)
         kind = (image.format or "").lower()
-        info = VideoInfo(image.width, image.height, float(ends[-1]), len(ends) / float(ends[-1]), kind, kind)
-    return _result(path, sampling, [shaped[i] for i in chosen.tolist()], starts[chosen], info, partial)
+        info = VideoInfo(image.width, image.height, duration, len(ends) / duration, kind, kind)
+    yield _facts(path, sampling, starts[chosen], info, partial)
 
 
 def _frame_ends(path: str, image: Image.Image) -> tuple[NDArray[np.float64], Partial | None]:

@@ -2,16 +2,17 @@
 
 The packets' timestamps are read first, which needs no decoding. They tell which frame is on the screen at
 each wanted instant. Each of those frames is then decoded from the key frame before it, frames that no other
-frame refers to are skipped, and what comes out is known by its own timestamp. If one is missing, or the file
-has no timestamps to trust, or anything in it is damaged, the whole video is decoded from its start instead,
-keeping what can be kept. FFmpeg runs on one thread: parallelism belongs to the worker pool.
+frame refers to are skipped, and what comes out is known by its own timestamp. Windows leave as they are complete. If
+a frame is missing, or the file has no timestamps to trust, or anything in it is damaged, the windows that are still
+to come are decoded from the start of the file instead, keeping what can be kept. FFmpeg runs on one thread:
+parallelism belongs to the worker pool.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import av
@@ -19,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError
+from zsar_cli.video.assembly import Pick, windows_of
 from zsar_cli.video.pyav_source import NAME, Source, Timeline, open_source, scan
-from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times
-from zsar_cli.video.types import DecodedVideo, Geometry, Partial, Sampling, VideoInfo
+from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
+from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, WindowBatch
 
 __all__ = ["probe", "read", "version"]
 
@@ -37,101 +39,122 @@ def version() -> str:
 # --- three ways to the frames ---
 
 
-def _by_seeking(source: Source, line: Timeline, targets: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
-    """Decode the target frames, each from the key frame before it; what does not come out is left out."""
-    found: dict[int, NDArray[np.uint8]] = {}
+_Shaped = tuple[int, NDArray[np.uint8]]  # a frame's presentation time, and its picture uint8 [S, S, 3]
+
+
+def _by_seeking(source: Source, line: Timeline, targets: NDArray[np.int64]) -> Iterator[_Shaped]:
+    """Decode the target frames in order, each from the key frame before it; ends at the first that is missing.
+
+    Args:
+        targets: int64 [K], sorted, without repeats.
+    """
     group_of = np.searchsorted(line.keys, targets, side="right") - 1
-    for group in np.unique(group_of):
+    groups, begins = np.unique(group_of, return_index=True)
+    for group, members in zip(groups.tolist(), np.split(targets, begins[1:]), strict=True):
         if group < 0:  # shown before the first key frame: only decoding from the start can tell
-            continue
-        wanted = {int(pts) for pts in targets[group_of == group]}
-        found.update(_decode_group(source, int(line.keys[group]), wanted))
-    return found
+            return
+        missing = deque(members.tolist())
+        for pts, image in _decode_group(source, int(line.keys[group]), members.tolist()):
+            if source.damage.errors or pts != missing.popleft():
+                return
+            yield pts, image
+        if source.damage.errors or missing:
+            return
 
 
-def _decode_group(source: Source, key: int, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
+def _decode_group(source: Source, key: int, wanted: list[int]) -> Iterator[_Shaped]:
     """Decode on from a key frame until every wanted frame has come out or has been passed."""
-    found: dict[int, NDArray[np.uint8]] = {}
+    targets, last = set(wanted), wanted[-1]
     context = source.stream.codec_context
     skippable = source.stream.codec.canonical_name in _SKIPPABLE
     source.container.seek(key, stream=source.stream)
     for packet in source.packets():
         if packet.pts is not None and packet.pts < key:
             continue  # shown before the key frame, so nothing after it refers to it; it may need what was skipped
-        context.skip_frame = "NONREF" if skippable and packet.pts not in wanted else "DEFAULT"
+        context.skip_frame = "NONREF" if skippable and packet.pts not in targets else "DEFAULT"
         for frame in source.decode(packet):
-            if frame.pts in wanted and not frame.is_corrupt:
-                found[frame.pts] = source.shape(frame)
-            if len(found) == len(wanted) or (frame.pts is not None and frame.pts > max(wanted)):
-                return found
-    return found
+            if frame.pts in targets and not frame.is_corrupt:
+                yield frame.pts, source.shape(frame)
+            if frame.pts is not None and frame.pts >= last:
+                return
 
 
-def _by_key_frames(source: Source, targets: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
-    """Decode key frames alone, one packet each; what does not come out is left out."""
-    found: dict[int, NDArray[np.uint8]] = {}
+def _by_key_frames(source: Source, targets: NDArray[np.int64]) -> Iterator[_Shaped]:
+    """Decode key frames alone, one packet each; ends at the first that is missing."""
     for target in targets.tolist():
-        source.container.seek(target, stream=source.stream)
-        for packet in source.packets():
-            if packet.pts == target:
-                frames = source.decode(packet) + source.decode(None)
-                found.update((target, source.shape(f)) for f in frames if f.pts == target and not f.is_corrupt)
-                break
-    return found
+        image = _key_frame(source, target)
+        if image is None or source.damage.errors:
+            return
+        yield target, image
 
 
-@dataclass(frozen=True)
-class _Picked:
-    """Frames chosen for the wanted instants.
+def _key_frame(source: Source, target: int) -> NDArray[np.uint8] | None:
+    source.container.seek(target, stream=source.stream)
+    for packet in source.packets():
+        if packet.pts == target:
+            frames = source.decode(packet) + source.decode(None)
+            return next((source.shape(f) for f in frames if f.pts == target and not f.is_corrupt), None)
+    return None
+
+
+_Timed = tuple[int, av.VideoFrame]
+
+
+@dataclass
+class _Plan:
+    """Which frames stand for the wanted instants, and what became of it.
 
     Args:
-        images: K arrays uint8 [S, S, 3]; the same object where a frame is repeated.
-        pts: int64 [K].
         line: when frames are shown, corrected by what decoding showed.
-        share: of that line's duration that could be decoded.
+        sampling: what was asked for.
+        chosen: int64 [N, T], presentation times of the frames.
+        decoded: presentation times of all frames that came out when everything was decoded.
     """
 
-    images: list[NDArray[np.uint8]]
-    pts: NDArray[np.int64]
     line: Timeline
-    share: float = 1.0
+    sampling: Sampling
+    chosen: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    decoded: list[int] = field(default_factory=list)
+
+    @property
+    def spans(self) -> NDArray[np.float64]:
+        """float64 [N, 2], seconds."""
+        return spans(self.line.duration, self.sampling)
 
 
-def _from_the_start(source: Source, line: Timeline, sampling: Sampling) -> _Picked:
-    """Decode everything in order and keep what is on the screen at each wanted instant."""
-    frames = _in_order(source, line)
-    first = next(frames, None)
-    if first is None:
+def _from_the_start(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
+    """Decode everything in order and keep what is on the screen at each instant of the windows from `first` on."""
+    frames = _in_order(source, plan.line)
+    before = next(frames, None)
+    if before is None:
         reason = f"no frame can be decoded ({source.damage.first or 'the data is damaged'})"
         raise InputError(source.path, "decode", reason, NAME)
-    if first[0] > line.starts[0] and not source.damage.errors:
+    if before[0] > plan.line.starts[0] and not source.damage.errors and not first:
         # A recording that was cut open: the frames before its first key frame cannot be shown by anyone.
-        line = replace(line, starts=line.starts[line.starts >= first[0]])
-    wanted = sample_times(line.duration, sampling)
-    expected = line.starts[frames_shown(line.seconds(line.starts), wanted)]
-    instants = wanted / float(line.unit) + int(line.starts[0])
-    waiting = deque(np.argsort(wanted, kind="stable").tolist())
-    images: dict[int, NDArray[np.uint8]] = {}
-    chosen = np.empty_like(expected)
-    decoded: list[int] = []
-    before = first
+        plan.line = replace(plan.line, starts=plan.line.starts[plan.line.starts >= before[0]])
+    line = plan.line
+    wanted = sample_times(line.duration, plan.sampling)
+    if len(wanted) != len(plan.chosen):
+        plan.chosen = np.zeros(wanted.shape, dtype=np.int64)
+    expected = line.starts[frames_shown(line.seconds(line.starts), wanted)].ravel()
+    instants = wanted.ravel() / float(line.unit) + int(line.starts[0])
+    chosen = plan.chosen.reshape(-1)
+    order = np.argsort(wanted.ravel(), kind="stable")
+    waiting = deque(order[order >= first * plan.sampling.frames].tolist())
+    last: tuple[int, NDArray[np.uint8]] | None = None
     for after in chain(frames, [None]):
-        decoded.append(before[0])
+        plan.decoded.append(before[0])
         while waiting and (after is None or expected[waiting[0]] < after[0]):
             index = waiting.popleft()
             pick = after if after and _is_nearer(source, line, instants[index], before, after) else before
             chosen[index] = pick[0]
-            if pick[0] not in images:
-                images[pick[0]] = source.shape(pick[1])
+            if last is None or last[0] != pick[0]:
+                last = pick[0], source.shape(pick[1])
+            yield index, last[1]
         if after is None or not (waiting or source.damage.errors):
-            break
+            return
         before = after
-    share = _share(line, decoded) if source.damage.errors else 1.0
-    return _Picked([images[int(pts)] for pts in chosen], chosen, line, share)
-
-
-_Timed = tuple[int, av.VideoFrame]
 
 
 def _is_nearer(source: Source, line: Timeline, instant: float, before: _Timed, after: _Timed) -> bool:
@@ -167,63 +190,82 @@ def _in_order(source: Source, line: Timeline) -> Iterator[_Timed]:
 # --- the whole ---
 
 
-def read(path: str, sampling: Sampling, geometry: Geometry) -> DecodedVideo:
-    """Read the frames shown at the wanted instants; see `zsar_cli.video.reader.read_video`.
+def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+    """Windows as they are complete, and last what is known of the file; see `zsar_cli.video.reader.read_windows`.
 
     Raises:
         InputError: the file cannot be opened as a video, or no frame of it can be decoded.
     """
+    done = 0
     with open_source(path, geometry) as source:
         line = scan(source)
-        picked = _try_seeking(source, line, sampling)
-        if picked:
-            return _result(source, sampling, picked)
+        plan = _plan(source, line, sampling)
+        if plan is not None:
+            for window in windows_of(_seeking(source, plan), plan.spans, sampling.frames):
+                yield window
+                done += 1
+            if done == len(plan.chosen):
+                yield _facts(source, plan)
+                return
     with open_source(path, geometry) as source:  # afresh: nothing that broke is carried over
-        return _result(source, sampling, _from_the_start(source, line, sampling))
+        if plan is None:
+            times = sample_times(line.duration, sampling)
+            plan = _Plan(line, sampling, np.zeros(times.shape, dtype=np.int64))
+        if plan.notes:
+            exact = f"from {plan.spans[done, 0]:.1f} s on key frames could not be read alone: exact frames were decoded"
+            plan.notes = (*plan.notes, exact) if done else ()
+        picks = _from_the_start(source, plan, done)
+        first = next(picks, None)  # only now the timeline is certain
+        yield from windows_of(chain([first] if first else [], picks), plan.spans, sampling.frames, done)
+        yield _facts(source, plan)
 
 
-def _try_seeking(source: Source, line: Timeline, sampling: Sampling) -> _Picked | None:
-    """The cheap way, or None where it does not lead to every frame."""
+def _plan(source: Source, line: Timeline, sampling: Sampling) -> _Plan | None:
+    """Which frames to seek, or None where seeking cannot be trusted."""
     if source.damage.errors or not line.trusted:
         return None
     wanted = sample_times(line.duration, sampling)
-    notes: tuple[str, ...] = ()
     shown_keys = np.intersect1d(line.keys, line.starts)
     if sampling.exact or not len(shown_keys):
-        chosen = line.starts[frames_shown(line.seconds(line.starts), wanted)]
-        found = _by_seeking(source, line, np.unique(chosen))
-    else:
-        chosen = shown_keys[nearest(line.seconds(shown_keys), wanted)]
-        found = _by_key_frames(source, np.unique(chosen))
-        off = float(np.abs(line.seconds(chosen) - wanted).max())
-        notes = (f"key frames: up to {off:.1f} s from the instants asked for",)
-    if source.damage.errors or len(found) < len(np.unique(chosen)):
-        return None
-    return _Picked([found[int(pts)] for pts in chosen], chosen, line, notes=notes)
+        return _Plan(line, sampling, line.starts[frames_shown(line.seconds(line.starts), wanted)])
+    chosen = shown_keys[nearest(line.seconds(shown_keys), wanted)]
+    off = float(np.abs(line.seconds(chosen) - wanted).max())
+    return _Plan(line, sampling, chosen, (f"key frames: up to {off:.1f} s from the instants asked for",))
 
 
-def _result(source: Source, sampling: Sampling, picked: _Picked) -> DecodedVideo:
-    line, notes = picked.line, list(picked.notes)
+def _seeking(source: Source, plan: _Plan) -> Iterator[Pick]:
+    """Each instant with its frame, in order of time; ends early where a frame is missing."""
+    flat = plan.chosen.ravel()
+    order = np.argsort(flat, kind="stable")
+    targets, begins = np.unique(flat[order], return_index=True)
+    groups = np.split(order, begins[1:])
+    frames = _by_key_frames(source, targets) if plan.notes else _by_seeking(source, plan.line, targets)
+    for instants, (_, image) in zip(groups, frames, strict=False):
+        yield from ((int(instant), image) for instant in instants)
+
+
+def _facts(source: Source, plan: _Plan) -> VideoFacts:
+    line, sampling, notes = plan.line, plan.sampling, list(plan.notes)
     if not sampling.exact and not notes:
         notes.append("key frames could not be read alone: the exact frames were decoded instead")
     if line.nominal:
         notes.append(f"the file holds no times: they follow from {float(1 / line.unit):g} frames per second")
-    times = line.seconds(picked.pts)
-    return DecodedVideo(
+    times = line.seconds(plan.chosen)
+    whole = sampling.window is None
+    return VideoFacts(
         path=source.path,
-        frames=np.stack(picked.images),
-        times=times,
         info=source.info(line.duration, len(line.starts) / line.duration),
         sampling=sampling,
         decoder=NAME,
         decoder_version=version(),
-        partial=_partial(source, picked),
-        notes=(*notes, *repeats(times)),
+        times=tuple(times.ravel().tolist()) if whole else (),
+        partial=_partial(source, line, _share(line, plan.decoded) if source.damage.errors else 1.0),
+        notes=(*notes, *(repeats(times) if whole else ())),
     )
 
 
-def _partial(source: Source, picked: _Picked) -> Partial | None:
-    line, damage, share = picked.line, source.damage, picked.share
+def _partial(source: Source, line: Timeline, share: float) -> Partial | None:
+    damage = source.damage
     start, end = float(line.starts[0] * line.unit), float(line.end * line.unit)
     # Headers round: less than a frame or a fiftieth missing is not a cut.
     slack = max(line.duration / 50, line.duration / len(line.starts))
@@ -243,5 +285,6 @@ def probe(path: str) -> VideoInfo:
     Raises:
         InputError: as `read`.
     """
-    one = Sampling(clips=1, frames=1, exact=False)
-    return read(path, one, Geometry(size=16)).info
+    *_, facts = read(path, Sampling(frames=1, exact=False), Geometry(size=16))
+    assert isinstance(facts, VideoFacts)
+    return facts.info

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video.assembly import joined
 from zsar_cli.video.geometry import check_geometry
 from zsar_cli.video.kinds import IMAGE_SUFFIXES
 from zsar_cli.video.sampling import check_sampling
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoInfo
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, VideoInfo, WindowBatch
 
-__all__ = ["DECODERS", "decoder_versions", "probe", "read_video"]
+__all__ = ["DECODERS", "decoder_versions", "probe", "read_video", "read_windows"]
 
 DECODERS = ("pyav", "decord")
 
 
-def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav") -> DecodedVideo:
+def read_windows(
+    path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav"
+) -> Iterator[WindowBatch | VideoFacts]:
     """Read the frames shown at the wanted instants of a video file, an animated image or a folder of images.
 
     Args:
@@ -28,8 +32,9 @@ def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str =
         decoder: "pyav" (exact) or "decord" (its limits: see `decord_reader`). Images are read by Pillow
             whatever is chosen here.
 
-    Returns:
-        N * T frames; `partial` is set where damage kept part of the video from being read.
+    Yields:
+        N windows in order, each as soon as it is complete, so that memory does not grow with the length of the video;
+        last what is known of the file, `partial` set where damage kept part of it from being read.
 
     Raises:
         InputError: the file is missing, not a video, or nothing in it can be decoded.
@@ -42,14 +47,22 @@ def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str =
     if _is_images(path):
         from zsar_cli.video import image_reader
 
-        return image_reader.read(path, sampling, geometry)
-    if decoder == "decord":
+        yield from image_reader.read(path, sampling, geometry)
+    elif decoder == "decord":
         from zsar_cli.video import decord_reader
 
-        return decord_reader.read(path, sampling, geometry)
-    from zsar_cli.video import pyav_reader
+        yield from decord_reader.read(path, sampling, geometry)
+    else:
+        from zsar_cli.video import pyav_reader
 
-    return pyav_reader.read(path, sampling, geometry)
+        yield from pyav_reader.read(path, sampling, geometry)
+
+
+def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav") -> DecodedVideo:
+    """All windows of a short video at once: see `read_windows`, which has the arguments and the errors."""
+    *windows, facts = read_windows(path, sampling, geometry, decoder)
+    assert isinstance(facts, VideoFacts)
+    return joined(facts, [one for one in windows if isinstance(one, WindowBatch)])
 
 
 def probe(path: str) -> VideoInfo:
@@ -61,7 +74,9 @@ def probe(path: str) -> VideoInfo:
     if _is_images(path):
         from zsar_cli.video import image_reader
 
-        return image_reader.read(path, Sampling(frames=1), Geometry(size=16)).info
+        *_, facts = image_reader.read(path, Sampling(frames=1), Geometry(size=16))
+        assert isinstance(facts, VideoFacts)
+        return facts.info
     from zsar_cli.video import pyav_reader
 
     return pyav_reader.probe(path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zsar_cli.errors import UsageError
 from zsar_cli.video.types import Sampling
 
-__all__ = ["check_sampling", "frames_shown", "nearest", "repeats", "sample_times"]
+__all__ = ["check_sampling", "frames_shown", "nearest", "repeats", "sample_times", "spans"]
 
 # An instant this close (seconds) before a frame's start counts as that frame: frame times are sums of rounded
 # fractions, and which frame is meant must not hang on the last bit of a float.
@@ -21,39 +21,71 @@ def check_sampling(sampling: Sampling) -> None:
     """Refuse a sampling that asks for nothing or for times that do not exist.
 
     Raises:
-        UsageError: a count below 1, or a stride or frame rate that is not a positive number.
+        UsageError: a count below 1, a length, stride, step or frame rate that is not a positive number, or a stride
+            without a length of the windows.
     """
-    for name, count in (("clips", sampling.clips), ("frames", sampling.frames)):
+    for name, count in (("windows", sampling.windows), ("frames", sampling.frames)):
         if count < 1:
             raise UsageError(f"{name} is {count}: it must be 1 or more")
-    for name, value in (("stride", sampling.stride), ("frame rate", sampling.frame_rate)):
+    for name, value in (
+        ("window", sampling.window),
+        ("stride", sampling.stride),
+        ("frame step", sampling.frame_step),
+        ("frame rate", sampling.frame_rate),
+    ):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{name} is {value}: it must be a positive number")
+    if sampling.window is None and sampling.stride is not None:
+        raise UsageError(f"stride is {sampling.stride}, but windows have no length: give --window SECONDS as well")
+    if sampling.window is not None and sampling.windows != 1:
+        raise UsageError(
+            f"window is {sampling.window} s and windows is {sampling.windows}: give the length or the number"
+        )
 
 
-def sample_times(duration: float, sampling: Sampling) -> NDArray[np.float64]:
-    """The instants to look at, clip after clip.
+def spans(duration: float, sampling: Sampling) -> NDArray[np.float64]:
+    """The windows of a video.
 
-    The video [0, duration) is divided into N equal segments, one clip each. Without a stride a segment is
-    divided into T equal cells and the instant is the centre of its cell. With a stride the T instants are
-    `stride` seconds apart, centred in the segment and clamped to the video.
+    A number N of windows divides [0, duration) into equal parts. Windows of a given length begin every `stride`
+    seconds from 0; the last is the first that reaches the end of the video, where it is cut off.
 
     Args:
         duration: seconds, positive.
-        sampling: N clips of T frames.
 
     Returns:
-        float64 [N * T], seconds, each in [0, duration).
+        float64 [N, 2], start and end in seconds, in order.
     """
     if not (math.isfinite(duration) and duration > 0):
         raise ValueError(f"duration is {duration}: it must be a positive number of seconds")
-    clips, frames = sampling.clips, sampling.frames
-    segment = duration / clips
-    step = segment / frames if sampling.stride is None else sampling.stride
-    centres = segment * (np.arange(clips) + 0.5)
-    offsets = step * (np.arange(frames) - (frames - 1) / 2)
-    times = (centres[:, None] + offsets[None, :]).ravel()
-    return np.clip(times, 0.0, np.nextafter(duration, 0.0))
+    if sampling.window is None:
+        borders = np.linspace(0.0, duration, sampling.windows + 1)
+        return np.stack([borders[:-1], borders[1:]], axis=1)
+    stride = sampling.stride or sampling.window
+    count = 1 + math.ceil(max(0.0, duration - sampling.window) / stride - _TOLERANCE)
+    starts = stride * np.arange(count)
+    starts = starts[starts < duration]  # a stride beyond the length can step over the end
+    return np.stack([starts, np.minimum(starts + sampling.window, duration)], axis=1)
+
+
+def sample_times(duration: float, sampling: Sampling) -> NDArray[np.float64]:
+    """The instants to look at, window after window.
+
+    Without a step a window is divided into T equal cells and the instant is the centre of its cell. With a step the T
+    instants are that many seconds apart, centred in the window and clamped to the video.
+
+    Args:
+        duration: seconds, positive.
+        sampling: N windows of T frames.
+
+    Returns:
+        float64 [N, T], seconds, each in [0, duration).
+    """
+    windows, frames = spans(duration, sampling), sampling.frames
+    lengths = windows[:, 1] - windows[:, 0]
+    steps = lengths / frames if sampling.frame_step is None else np.full_like(lengths, sampling.frame_step)
+    times = windows.mean(axis=1)[:, None] + steps[:, None] * (np.arange(frames) - (frames - 1) / 2)
+    inside: NDArray[np.float64] = np.clip(times, 0.0, np.nextafter(duration, 0.0))
+    return inside
 
 
 def frames_shown(starts: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -61,10 +93,10 @@ def frames_shown(starts: NDArray[np.float64], wanted: NDArray[np.float64]) -> ND
 
     Args:
         starts: float64 [F], seconds, sorted, F >= 1.
-        wanted: float64 [K], seconds.
+        wanted: float64 of any shape, seconds.
 
     Returns:
-        int64 [K], indices into `starts`; 0 for an instant before the first frame.
+        int64 of that shape, indices into `starts`; 0 for an instant before the first frame.
     """
     shown = np.searchsorted(starts, wanted + _TOLERANCE, side="right") - 1
     return np.maximum(shown, 0).astype(np.int64)
@@ -75,10 +107,10 @@ def nearest(starts: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray
 
     Args:
         starts: float64 [F], seconds, sorted, F >= 1.
-        wanted: float64 [K], seconds.
+        wanted: float64 of any shape, seconds.
 
     Returns:
-        int64 [K], indices into `starts`.
+        int64 of that shape, indices into `starts`.
     """
     after = np.clip(np.searchsorted(starts, wanted), 1, max(len(starts) - 1, 1))
     before = after - 1
@@ -90,11 +122,11 @@ def repeats(times: NDArray[np.float64]) -> tuple[str, ...]:
     """The note a result carries where one frame stands for several instants.
 
     Args:
-        times: float64 [K], when the chosen frames are first shown.
+        times: float64 of any shape, when the chosen frames are first shown.
     """
     different = len(np.unique(times))
-    if different == len(times):
+    if different == times.size:
         return ()
     if different == 1:
-        return (f"one frame for all {len(times)} instants asked for",)
-    return (f"{different} different frames for the {len(times)} instants asked for: some are repeated",)
+        return (f"one frame for all {times.size} instants asked for",)
+    return (f"{different} different frames for the {times.size} instants asked for: some are repeated",)

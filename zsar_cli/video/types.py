@@ -1,6 +1,6 @@
 """The values that travel between sampling, decoders, workers and models. All immutable, all picklable, no torch.
 
-Shape letters: N clips per video, T frames per clip, S output side in pixels. Times are seconds from the
+Shape letters: N windows per video, T frames per window, S output side in pixels. Times are seconds from the
 first frame a player shows (0 = first frame).
 """
 
@@ -11,26 +11,49 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DecodedVideo", "Geometry", "Partial", "Sampling", "VideoInfo"]
+__all__ = [
+    "DecodedVideo",
+    "Geometry",
+    "Partial",
+    "Sampling",
+    "VideoFacts",
+    "VideoInfo",
+    "View",
+    "Window",
+    "WindowBatch",
+]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of a video, [start, end) in seconds from its first frame."""
+
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which instants of a video to look at.
+    """Which windows of a video to look at, and which instants of each.
 
     Args:
-        clips: N, number of clips, spread over the whole video in equal segments.
-        frames: T, frames per clip.
-        stride: seconds between neighbouring frames of a clip, the clip centred in its segment; None spreads
-            the T frames uniformly over the segment.
+        windows: N windows, equal parts of the whole video; not used where `window` is given.
+        frames: T, frames per window.
+        window: seconds a window lasts; None divides the whole video into `windows`.
+        stride: seconds from the start of a window to the start of the next; None places them end to end. Only with
+            `window`.
+        frame_step: seconds between neighbouring frames of a window, centred in it; None spreads the T frames uniformly
+            over the window.
         exact: True gives the frames shown at those instants; False snaps each to the nearest key frame,
             which is many times cheaper.
         frame_rate: frames per second given to a folder of images, which has no times of its own.
     """
 
-    clips: int = 1
+    windows: int = 1
     frames: int = 16
+    window: float | None = None
     stride: float | None = None
+    frame_step: float | None = None
     exact: bool = True
     frame_rate: float = 25.0
 
@@ -77,32 +100,62 @@ class Partial:
 
 
 @dataclass(frozen=True)
-class DecodedVideo:
-    """The frames that were asked for.
+class VideoFacts:
+    """What is known of a file once it was read: the one value that travels from the decoder to the record.
 
     Args:
         path: the input as the user named it.
-        frames: uint8 [N * T, S, S, 3], RGB, upright.
-        times: float64 [N * T], seconds, when each frame is first shown (its own presentation time, not the wanted one).
         info: of the whole file.
         sampling: as it was asked for.
         decoder: "pyav", "decord" or "images".
         decoder_version: for example "18.1.0 (FFmpeg 8.0)".
+        times: seconds, when each frame that was looked at is first shown (its own presentation time, not the wanted
+            one), N * T of them; empty for windows of a given length, whose spans say where they are.
         partial: set where the file is damaged and only part of it was read.
         notes: what the user should know: fewer frames than asked for, key-frame snap and how far off, ...
     """
 
     path: str
-    frames: NDArray[np.uint8]
-    times: NDArray[np.float64]
     info: VideoInfo
     sampling: Sampling
     decoder: str
     decoder_version: str
+    times: tuple[float, ...] = ()
     partial: Partial | None = None
     notes: tuple[str, ...] = ()
 
-    def clips(self) -> NDArray[np.uint8]:
-        """The frames as uint8 [N, T, S, S, 3]."""
-        count = self.sampling.clips
-        return self.frames.reshape(count, -1, *self.frames.shape[1:])
+
+@dataclass(frozen=True)
+class View:
+    """What a model looks at: which frames, in which shape."""
+
+    sampling: Sampling
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Consecutive windows of a video.
+
+    Args:
+        windows: n spans.
+        frames: uint8 [n, T, S, S, 3], RGB, upright.
+    """
+
+    windows: tuple[Window, ...]
+    frames: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DecodedVideo:
+    """All windows of a short video at once.
+
+    Args:
+        facts: of the file.
+        windows: N spans.
+        frames: uint8 [N, T, S, S, 3].
+    """
+
+    facts: VideoFacts
+    windows: tuple[Window, ...]
+    frames: NDArray[np.uint8]

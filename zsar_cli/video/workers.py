@@ -1,12 +1,14 @@
-"""Decoding in processes of its own, with a time limit per file.
+"""Decoding in processes of its own, with a time limit.
 
 Decoders hang (sometimes while holding the interpreter lock), crash and leak, so nothing less than a process
 that can be killed keeps a job going. Each process is a plain `python -c` with a pair of pipes rather than a
 `multiprocessing` child: nothing is forked, the caller's `__main__` is not imported again, and it works the
 same from a script, a notebook and on every system.
 
-In the parent, one thread per process writes a path and waits for the pickled answer; a timer kills the
-process when the answer is late, which the thread sees as the end of the pipe.
+In the parent, one thread per process writes a path and takes messages until the file ends; a timer kills the
+process when a message is late, which the thread sees as the end of the pipe. Frames do not go through the pipe: they
+lie in memory that both sides map (`shared_frames`), a batch of windows a message. So neither side ever holds more of
+a video than a few windows, however long it is.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import pkgutil
 import queue
 import signal
 import subprocess
@@ -22,42 +23,34 @@ import sys
 import tempfile
 import textwrap
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from zsar_cli.errors import InputError, UsageError, ZsarError
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
+from zsar_cli.video.assembly import joined
+from zsar_cli.video.decoding import BOOT, DigestOf, Ended, Frames, Part, Request, Task, one_line
+from zsar_cli.video.shared_frames import SharedFrames
+from zsar_cli.video.types import DecodedVideo, VideoFacts, View, WindowBatch
 
-__all__ = ["DecodePool"]
+__all__ = ["DecodePool", "Event"]
 
-Ready = TypeVar("Ready")
-
-_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from zsar_cli.video.workers import _serve; _serve()"
 _FILES_PER_PROCESS = 256  # then a fresh process: a slow leak in a decoder stays small
 _START_LIMIT = 60.0  # seconds for a process to start; it takes about 0.2 s on an idle machine
-_ORPHAN_GRACE = 2.0  # seconds past the time limit after which a process without a parent ends itself
 _LONGEST_TIMEOUT = 86_400.0  # seconds; timers of the operating system overflow far above
 _SIGALRM = getattr(signal, "SIGALRM", None)  # Windows has none
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What a decode process is told once, before the first path."""
-
-    read: str
-    sampling: Sampling
-    geometry: Geometry
-    decoder: str
-    timeout: float
+# The number of a file in the order of the paths, and: a part of it, why it failed, or None at its end.
+Event = tuple[int, Part | InputError | None]
+Choose = Callable[[int, str, str | None], Collection[int]]
 
 
 class DecodePool:
     """Decode processes that outlive a bad file.
 
-        with DecodePool(2, 120.0, sampling, geometry) as pool:
+        with DecodePool(2, 120.0, [View(sampling, geometry)]) as pool:
             for result in pool.decode(paths): ...
 
     Processes start with the first file, are reused, and are replaced when they were killed or crashed.
@@ -65,11 +58,11 @@ class DecodePool:
 
     Args:
         workers: number of processes, at least 1.
-        timeout: seconds one file may take, counted from the moment a process begins with it.
-        sampling: which frames to decode.
-        geometry: how to shape them.
+        timeout: seconds a process may take for the next windows of a file, or for its end.
+        views: what to read of every file.
         decoder: handed to `read`, and named in failures.
-        read: "module:function" called in the process as `read(path, sampling, geometry, decoder)`.
+        read: "module:function" called in the process as `read(path, sampling, geometry, decoder)`; see
+            `reader.read_windows`.
 
     Raises:
         UsageError: `workers` or `timeout` is out of range.
@@ -79,10 +72,9 @@ class DecodePool:
         self,
         workers: int,
         timeout: float,
-        sampling: Sampling,
-        geometry: Geometry,
+        views: Iterable[View],
         decoder: str = "pyav",
-        read: str = "zsar_cli.video.reader:read_video",
+        read: str = "zsar_cli.video.reader:read_windows",
     ) -> None:
         if workers < 1:
             raise UsageError(f"{workers} decode workers are not possible: give at least 1")
@@ -91,45 +83,91 @@ class DecodePool:
                 f"a time limit of {timeout:g} s is not possible: give seconds above 0, "
                 f"at most {_LONGEST_TIMEOUT:g} (a day)"
             )
-        task = _Task(read, sampling, geometry, decoder, timeout)
-        self._workers = [_Worker(task) for _ in range(workers)]
+        self.views = tuple(views)
+        self._workers = [_Worker(read, self.views, decoder, timeout) for _ in range(workers)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._closed = threading.Event()
 
-    def decode(self, paths: Iterable[str | Ready]) -> Iterator[DecodedVideo | InputError | Ready]:
-        """Decodes files side by side; the results come in the order of `paths`.
+    def stream(
+        self,
+        paths: Iterable[str],
+        choose: Choose | None = None,
+        hold: Callable[[], bool] = lambda: False,
+        hashes: str = "sampled",
+    ) -> Iterator[Event]:
+        """Decodes files side by side and gives their windows as they come, those of different files mixed.
 
-        Anything in `paths` that is no string is a result already, and comes out in its place. `paths` is read
-        lazily: at most two files per process are under way or waiting to be taken, which bounds the memory. A file
-        that cannot be decoded, takes too long or crashes its process comes out as an `InputError` value and is not
-        tried again. Closing the iterator early drops the files that wait.
+        For each file come its windows, view after view, each view ended by its `VideoFacts`, then None; or an
+        `InputError`, after which nothing more comes of the file. `paths` is read lazily: one file more than
+        there are processes is asked for. Closing the iterator stops the files under way.
+
+        Args:
+            paths: of the files.
+            choose: called before a file is decoded, on a thread of the pool, with its number, path and content digest
+                (None where it cannot be read); returns which views to decode. None decodes all and digests nothing.
+            hold: while it is true and any file is under way, no further one is begun.
+            hashes: see `content.content_digest`.
 
         Raises:
             ZsarError: the reader refused the settings rather than the file, such as an unknown decoder.
         """
-        pending: deque[Future[DecodedVideo | InputError | Ready]] = deque()
+        events: queue.Queue[Event | ZsarError] = queue.Queue(2 * len(self._workers))
+        stopped = threading.Event()
+        numbered = enumerate(paths)
+        under_way, exhausted = 0, False
         try:
-            for path in paths:
-                pending.append(self._submit(path))
-                if len(pending) >= 2 * len(self._workers):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            while True:
+                while not exhausted and under_way <= len(self._workers) and not (under_way and hold()):
+                    number, path = next(numbered, (0, None))
+                    if path is None:
+                        exhausted = True
+                        break
+                    job = _Job(number, path, choose, hashes, _Sender(events, (stopped, self._closed)))
+                    self._threads.submit(self._run, job)
+                    under_way += 1
+                if not under_way:
+                    return
+                event = self._next(events)
+                if event is None:
+                    return
+                if isinstance(event, ZsarError):
+                    raise event
+                under_way -= not isinstance(event[1], Part)
+                yield event
         finally:
-            for future in pending:
-                future.cancel()
+            stopped.set()
 
-    def _submit(self, path: str | Ready) -> Future[DecodedVideo | InputError | Ready]:
-        if isinstance(path, str):
-            return self._threads.submit(self._decode_one, path)
-        ready: Future[DecodedVideo | InputError | Ready] = Future()
-        ready.set_result(path)
-        return ready
+    def _next(self, events: queue.Queue[Event | ZsarError]) -> Event | ZsarError | None:
+        """The next event; None once the pool is closed."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Empty):
+                return events.get(timeout=0.5)
+        return None
+
+    def decode(self, paths: Iterable[str]) -> Iterator[DecodedVideo | InputError]:
+        """Whole short videos in one view, in the order of `paths`; failures are values in their place."""
+        assert len(self.views) == 1
+        batches: dict[int, list[WindowBatch]] = {}
+        done: dict[int, DecodedVideo | InputError] = {}
+        following = 0
+        for number, event in self.stream(paths, hold=lambda: len(done) >= 2 * len(self._workers)):
+            if isinstance(event, InputError):
+                batches.pop(number, None)
+                done[number] = event
+            elif event is not None and isinstance(event.content, WindowBatch):
+                batches.setdefault(number, []).append(event.content)
+            elif event is not None and isinstance(event.content, VideoFacts):
+                done[number] = joined(event.content, batches.pop(number))
+            while event is not None and following in done:
+                yield done.pop(following)
+                following += 1
 
     def close(self) -> None:
         """Kills the processes and ends the threads; the pool cannot be used again."""
+        self._closed.set()
         for worker in self._workers:
             worker.kill()
         self._threads.shutdown(cancel_futures=True)
@@ -142,12 +180,50 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _decode_one(self, path: str) -> DecodedVideo | InputError | Ready:
+    def _run(self, job: _Job) -> None:
         worker = self._idle.get()  # never waits: there are as many threads as workers
         try:
-            return worker.decode(path)
+            worker.decode(job)
+        except _Stopped:
+            worker.release()  # it is in the middle of a file that nobody waits for
+        except BaseException as error:
+            job.send.fail(error if isinstance(error, ZsarError) else ZsarError(f"{job.path}: {one_line(error)}"))
         finally:
             self._idle.put(worker)
+
+
+class _Stopped(Exception):
+    """Nobody takes the results any more."""
+
+
+@dataclass(frozen=True)
+class _Sender:
+    """Hands events to the one who iterates; waits while it has enough of them."""
+
+    events: queue.Queue[Event | ZsarError]
+    ends: tuple[threading.Event, ...]
+
+    def __call__(self, event: Event | ZsarError) -> None:
+        """Raises _Stopped once the iterator or the pool was closed."""
+        while not any(end.is_set() for end in self.ends):
+            with contextlib.suppress(queue.Full):
+                return self.events.put(event, timeout=0.1)
+        raise _Stopped
+
+    def fail(self, error: ZsarError) -> None:
+        with contextlib.suppress(_Stopped):
+            self(error)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file."""
+
+    number: int
+    path: str
+    choose: Choose | None
+    hashes: str
+    send: _Sender
 
 
 class _Lost(Exception):
@@ -161,33 +237,63 @@ class _Expired(_Lost):
 class _Worker:
     """One decode process at a time and the replacements of it. `decode` is called by one thread at a time."""
 
-    def __init__(self, task: _Task) -> None:
-        self._task = task
+    def __init__(self, read: str, views: tuple[View, ...], decoder: str, timeout: float) -> None:
+        self._read, self._views, self._decoder, self._timeout = read, views, decoder, timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._log: BinaryIO | None = None
+        self._shared: SharedFrames | None = None
         self._files = 0
         self._killed = False
         self._lock = threading.Lock()  # between starting a process and killing it for good
 
-    def decode(self, path: str) -> DecodedVideo | InputError:
-        """The answer of the process, or what became of the process, as a value."""
-        task = self._task
+    def decode(self, job: _Job) -> None:
+        """Sends the file's events; what becomes of the process is a failure of the file.
+
+        Raises:
+            ZsarError: the reader refused the settings.
+            _Stopped: nobody waits for the events.
+        """
         try:
             process = self._ready_process()
         except (_Lost, OSError) as error:
-            return InputError(path, "decode", f"no decode process could be started: {error}", task.decoder)
+            return self._fail(job, "decode", f"no decode process could be started: {error}")
         self._files += 1
         try:
-            answer = self._ask(process, path, task.timeout)
+            self._converse(process, job)
         except _Expired:
-            reason = f"no result within {task.timeout:g} s; the decoder was stopped (--timeout raises the limit)"
-            return InputError(path, "timeout", reason, task.decoder)
+            reason = f"no result within {self._timeout:g} s; the decoder was stopped (--timeout raises the limit)"
+            self._fail(job, "timeout", reason)
         except _Lost as error:
-            return InputError(path, "decode", f"the decoder crashed ({error})", task.decoder)
-        if isinstance(answer, ZsarError) and not isinstance(answer, InputError):
-            raise answer
-        assert isinstance(answer, DecodedVideo | InputError), f"{task.read} returned {type(answer)}"
-        return answer
+            self._fail(job, "decode", f"the decoder crashed ({error})")
+
+    def _converse(self, process: subprocess.Popen[bytes], job: _Job) -> None:
+        """One file: a request, then messages until its end."""
+        everything = tuple(range(len(self._views)))
+        asks = job.choose is not None
+        message = self._ask(process, Request(job.path, None if asks else everything, job.hashes if asks else None))
+        while True:
+            if isinstance(message, DigestOf):
+                assert job.choose is not None
+                message = self._ask(process, tuple(job.choose(job.number, job.path, message.digest)))
+            elif isinstance(message, Frames):
+                assert self._shared is not None
+                batch = WindowBatch(message.windows, self._shared.read(message.shape))
+                job.send((job.number, Part(message.view, batch)))
+                message = self._ask(process, True)
+            elif isinstance(message, Part):
+                job.send((job.number, message))
+                message = self._ask(process, True)
+            elif isinstance(message, Ended):
+                return job.send((job.number, None))
+            elif isinstance(message, InputError):
+                return job.send((job.number, message))
+            elif isinstance(message, ZsarError):
+                raise message
+            else:
+                raise AssertionError(f"{self._read} gave {type(message)}")
+
+    def _fail(self, job: _Job, stage: str, reason: str) -> None:
+        job.send((job.number, InputError(job.path, stage, reason, self._decoder)))
 
     def kill(self) -> None:
         """Ends the process, and lets no other take its place."""
@@ -207,7 +313,9 @@ class _Worker:
                 self._process.stdin.close()
         if self._log is not None:
             self._log.close()
-        self._process = self._log = None
+        if self._shared is not None:
+            self._shared.close()
+        self._process = self._log = self._shared = None
 
     def _ready_process(self) -> subprocess.Popen[bytes]:
         """The running process, or a new one that has loaded its reader."""
@@ -216,27 +324,31 @@ class _Worker:
             return process
         self.release()
         self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (`release` closes it)
+        self._shared = SharedFrames.create(self._views)
         self._files = 0
         with self._lock:
             if self._killed:
                 raise _Lost("the pool is closed")
             process = self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, *sys.path],
+                [sys.executable, "-c", BOOT, *sys.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
             )
-        self._ask(process, self._task, max(_START_LIMIT, self._task.timeout))
+        task = Task(self._read, self._views, self._decoder, self._timeout, self._shared.path, self._shared.size)
+        self._ask(process, task, max(_START_LIMIT, self._timeout))
+        self._shared.forget()  # both sides have it now
         return process
 
-    def _ask(self, process: subprocess.Popen[bytes], question: object, limit: float) -> object:
-        """Sends a question and waits up to `limit` seconds for the answer.
+    def _ask(self, process: subprocess.Popen[bytes], question: object, limit: float | None = None) -> Any:
+        """Sends a question and waits for the answer, up to `limit` seconds (None: the time limit).
 
         Raises:
             _Expired: no answer came in time; the process is dead.
             _Lost: the process ended, or answered with something unreadable and was killed.
         """
         assert process.stdin is not None and process.stdout is not None and self._log is not None
+        limit = self._timeout if limit is None else limit
         self._log.seek(0)  # the process writes where this file stands
         self._log.truncate()
         with _time_limit(process, limit) as expired:
@@ -251,7 +363,7 @@ class _Worker:
         except subprocess.TimeoutExpired:  # alive, so its answer was unreadable: the pipe is of no more use
             process.kill()
             process.wait()
-            raise _Lost(f"unreadable answer, {_one_line(cause)}") from cause
+            raise _Lost(f"unreadable answer, {one_line(cause)}") from cause
         if expired.is_set() or (_SIGALRM is not None and code == -_SIGALRM):
             raise _Expired(f"no answer within {limit:g} s") from cause
         raise _Lost(_ending(code, self._log)) from cause
@@ -287,76 +399,3 @@ def _ending(code: int, log: BinaryIO) -> str:
     log.seek(max(size - 4096, 0))
     lines = log.read().decode(errors="replace").strip().splitlines()
     return f"{ending}: {textwrap.shorten(lines[-1], 200)}" if lines else ending
-
-
-def _one_line(error: BaseException) -> str:
-    """Type and message of an exception, without line breaks, at most 300 characters."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}".rstrip(": "), 300)
-
-
-# The rest runs in the decode process.
-
-
-def _serve() -> None:
-    """Answers paths with decoded videos until the parent closes the pipe or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent cleans up
-    if _SIGALRM is not None:
-        signal.signal(_SIGALRM, signal.SIG_DFL)
-    questions, answers = _take_pipes()
-    task = pickle.load(questions)
-    assert isinstance(task, _Task)
-    pkgutil.resolve_name(task.read)
-    _answer(answers, pickle.dumps(None))
-    paths: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(questions, paths), daemon=True).start()
-    while True:
-        path = paths.get()
-        _end_after(task.timeout + _ORPHAN_GRACE)
-        answer = _read(task, path)
-        _end_after(0)
-        _answer(answers, answer)
-
-
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Moves the pipes out of a decoder's reach: its prints go to standard error, it reads an empty input."""
-    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return questions, answers
-
-
-def _listen(questions: BinaryIO, paths: queue.SimpleQueue[str]) -> None:
-    """Passes paths on; ends the process at once, even in the middle of a file, when the parent is gone."""
-    try:
-        while True:
-            paths.put(pickle.load(questions))
-    finally:
-        os._exit(0)
-
-
-def _end_after(seconds: float) -> None:
-    """Has the system end this process after `seconds` (0: not at all).
-
-    Only of use when the parent was killed while a decoder holds the interpreter lock, so that `_listen`
-    cannot run: the default action of SIGALRM needs no interpreter.
-    """
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _read(task: _Task, path: str) -> bytes:
-    """The pickled video or error; pickled here so that a result that cannot be sent is an error too."""
-    try:
-        video = pkgutil.resolve_name(task.read)(path, task.sampling, task.geometry, task.decoder)
-        return pickle.dumps(video, protocol=5)
-    except ZsarError as error:
-        return pickle.dumps(error)
-    except BaseException as error:  # sys.exit() in a decoder is no reason to lose the process
-        return pickle.dumps(InputError(path, "decode", _one_line(error), task.decoder))
-
-
-def _answer(answers: BinaryIO, answer: bytes) -> None:
-    answers.write(answer)
-    answers.flush()

@@ -1,0 +1,190 @@
+"""What runs in a decode process: requests in, windows and facts out. See `workers` for the other side.
+
+The two speak in turns: every message of the parent is answered by one message of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import pkgutil
+import queue
+import signal
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from zsar_cli.errors import InputError, ZsarError
+from zsar_cli.video.content import content_digest
+from zsar_cli.video.shared_frames import SharedFrames, room_for
+from zsar_cli.video.types import VideoFacts, View, Window, WindowBatch
+
+__all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Request", "Task", "one_line", "serve"]
+
+BOOT = "import sys; sys.path[:] = sys.argv[1:]; from zsar_cli.video.decoding import serve; serve()"
+_MOST = 16  # windows in one message
+_ORPHAN_GRACE = 2.0  # seconds past the time limit after which a process without a parent ends itself
+_SIGALRM = getattr(signal, "SIGALRM", None)  # Windows has none
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the process is told once, before the first file; answered by None."""
+
+    read: str
+    views: tuple[View, ...]
+    decoder: str
+    timeout: float
+    shared: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """A file to decode: these views of it, or, where they are None, what the answer to its digest says."""
+
+    path: str
+    views: tuple[int, ...] | None
+    hashes: str | None
+
+
+@dataclass(frozen=True)
+class DigestOf:
+    """The content of the file; answered by the views to decode."""
+
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Windows whose frames lie in the shared memory; answered by True once they were taken."""
+
+    view: int
+    windows: tuple[Window, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What came of one view of a file: windows, or at their end what is known of the file; answered by True."""
+
+    view: int
+    content: WindowBatch | VideoFacts
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Nothing more comes of the file."""
+
+
+def serve() -> None:
+    """Answers requests until the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent cleans up
+    if _SIGALRM is not None:
+        signal.signal(_SIGALRM, signal.SIG_DFL)
+    incoming, outgoing = _take_pipes()
+    task = pickle.load(incoming)
+    assert isinstance(task, Task)
+    pkgutil.resolve_name(task.read)
+    shared = SharedFrames.attach(task.shared, task.size)
+    questions: queue.SimpleQueue[object] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(incoming, questions), daemon=True).start()
+
+    def say(message: object) -> object:
+        """Sends a message; returns what the parent says next."""
+        data = pickle.dumps(message, protocol=5)
+        _end_after(0)
+        outgoing.write(data)
+        outgoing.flush()
+        heard = questions.get()
+        _end_after(task.timeout + _ORPHAN_GRACE)
+        return heard
+
+    request = say(None)
+    while True:
+        assert isinstance(request, Request)
+        request = _answer(task, request, shared, say)
+
+
+def _answer(task: Task, request: Request, shared: SharedFrames, say: Callable[[object], object]) -> object:
+    """All messages of one file; returns the next request."""
+    try:
+        wanted: object = request.views
+        if request.hashes is not None:
+            wanted = say(DigestOf(content_digest(request.path, request.hashes)))
+        assert isinstance(wanted, tuple)
+        for index in wanted:
+            _decode(task, request.path, index, shared, say)
+        last: object = Ended()
+    except ZsarError as error:
+        last = error
+    except MemoryError:
+        last = InputError(request.path, "decode", "it needs more memory than one file may take", task.decoder)
+    except BaseException as error:  # sys.exit() in a decoder is no reason to lose the process
+        last = InputError(request.path, "decode", one_line(error), task.decoder)
+    return say(last)
+
+
+def _decode(task: Task, path: str, index: int, shared: SharedFrames, say: Callable[[object], object]) -> None:
+    """One view of a file."""
+    view = task.views[index]
+    parts = pkgutil.resolve_name(task.read)(path, view.sampling, view.geometry, task.decoder)
+    for part in _batches(parts, min(_MOST, shared.size // room_for(view))):
+        if not isinstance(part, list):
+            say(Part(index, part))
+        else:
+            windows = tuple(window for one in part for window in one.windows)
+            frames = np.concatenate([one.frames for one in part])
+            shared.write(frames)
+            say(Frames(index, windows, frames.shape))
+
+
+def _batches(parts: Iterator[WindowBatch | VideoFacts], most: int) -> Iterator[list[WindowBatch] | VideoFacts]:
+    """Windows together, as many as there is room for."""
+    held: list[WindowBatch] = []
+    for part in parts:
+        if isinstance(part, WindowBatch):
+            held.append(part)
+        if held and (len(held) >= most or not isinstance(part, WindowBatch)):
+            yield held
+            held = []
+        if not isinstance(part, WindowBatch):
+            yield part
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Moves the pipes out of a decoder's reach: its prints go to standard error, it reads an empty input."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return incoming, outgoing
+
+
+def _listen(incoming: BinaryIO, questions: queue.SimpleQueue[object]) -> None:
+    """Passes messages on; ends the process at once, even in the middle of a file, when the parent is gone."""
+    try:
+        while True:
+            questions.put(pickle.load(incoming))
+    finally:
+        os._exit(0)
+
+
+def _end_after(seconds: float) -> None:
+    """Has the system end this process after `seconds` (0: not at all).
+
+    Only of use when the parent was killed while a decoder holds the interpreter lock, so that `_listen`
+    cannot run: the default action of SIGALRM needs no interpreter.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of an exception, without line breaks, at most 300 characters."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}".rstrip(": "), 300)
