@@ -15,15 +15,16 @@ from zsar_cli._version import __version__
 if TYPE_CHECKING:
     from zsar_cli.engine.classifier import ZeroShotClassifier
     from zsar_cli.engine.ensemble import Ensemble
-    from zsar_cli.engine.loading import load
+    from zsar_cli.engine.loading import ClassifierSpec, load
     from zsar_cli.labels import LabelSet
     from zsar_cli.transfer.bank import PrototypeBank
 
-__all__ = ["Ensemble", "LabelSet", "PrototypeBank", "ZeroShotClassifier", "__version__", "load"]
+__all__ = ["ClassifierSpec", "Ensemble", "LabelSet", "PrototypeBank", "ZeroShotClassifier", "__version__", "load"]
 
 _HOMES = {
     "LabelSet": "zsar_cli.labels",
     "PrototypeBank": "zsar_cli.transfer.bank",
+    "ClassifierSpec": "zsar_cli.engine.loading",
     "ZeroShotClassifier": "zsar_cli.engine.classifier",
     "Ensemble": "zsar_cli.engine.ensemble",
     "load": "zsar_cli.engine.loading",

@@ -29,11 +29,15 @@ class FileState(NamedTuple):
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> FileState | None:
         """None for what is no file, and for one that changed within the last two seconds."""
+        state = cls.now(path)
+        return None if state is None or time.time_ns() - state.modified < SETTLED else state
+
+    @classmethod
+    def now(cls, path: str | os.PathLike[str]) -> FileState | None:
+        """As `of`, for a file that may have changed just now."""
         try:
             found = os.stat(path)
         except (OSError, ValueError):
-            return None
-        if time.time_ns() - found.st_mtime_ns < SETTLED:
             return None
         return cls(os.path.abspath(path), found.st_size, found.st_mtime_ns, found.st_ino)
 

@@ -1,4 +1,4 @@
-"""What a job finds, as plain values: the schema `zsar.result/1` that every output format is written from.
+"""What a job finds, as plain values: the schema `zsar.result/2` that every output format is written from.
 
 docs/formats.md explains each key. No record holds a time of day or a duration of the work: the same inputs give
 the same bytes. Keys are always there; what is not known is null.
@@ -7,40 +7,52 @@ the same bytes. Keys are always there; what is not known is null.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from zsar_cli._version import __version__
 
 if TYPE_CHECKING:
     from zsar_cli.errors import InputError
-    from zsar_cli.video.types import Partial, Sampling, VideoInfo
+    from zsar_cli.video.types import Partial, VideoFacts
 
-__all__ = ["SCHEMA", "Decoder", "Failure", "Prediction", "Run", "Sampled", "Summary", "VideoRecord"]
+__all__ = ["SCHEMA", "Failure", "Prediction", "Run", "Summary", "VideoRecord"]
 
-SCHEMA = "zsar.result/1"
+SCHEMA = "zsar.result/2"
 _DIGITS = 6  # of scores, shares and seconds: finer than any of them is known
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One label and how well it fits; higher is better. The scale depends on the run's settings.
+    """One label and how well it fits; higher is better.
+
+    Args:
+        label: its name.
+        score: its share among the labels of the run; all scores of a video sum to 1.
+        similarity: to the video, in units of the typical spread over labels: does not depend on which other labels
+            were asked for, and so compares videos of one run with each other.
 
     Raises:
-        ValueError: the score is not finite. A video without a usable score is a `Failure`.
+        ValueError: a number is not finite. A video without usable scores is a `Failure`.
     """
 
     label: str
     score: float
+    similarity: float
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.score):
-            raise ValueError(f"the score of {self.label!r} is {self.score}; record a Failure instead")
+        for name, value in (("score", self.score), ("similarity", self.similarity)):
+            if not math.isfinite(value):
+                raise ValueError(f"the {name} of {self.label!r} is {value}; record a Failure instead")
 
     def to_dict(self) -> dict[str, Any]:
         """The schema's `predictions[]`."""
-        return {"label": self.label, "score": _rounded(float(self.score))}
+        return {
+            "label": self.label,
+            "score": _rounded(float(self.score)),
+            "similarity": _rounded(float(self.similarity)),
+        }
 
 
 @dataclass(frozen=True)
@@ -57,48 +69,6 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Decoder:
-    """What read the frames, for example "pyav" of version "18.1.0 (FFmpeg 8.0)"."""
-
-    name: str
-    version: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """The schema's `decoder`."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Which frames were looked at.
-
-    Args:
-        clips: number of clips.
-        frames: frames per clip.
-        stride: seconds between the frames of a clip; None where they are spread over the segment.
-        mode: "exact" instants or the nearest "key frames".
-        times: seconds at which each frame is first shown, clips * frames of them.
-    """
-
-    clips: int
-    frames: int
-    stride: float | None
-    mode: Literal["exact", "key frames"]
-    times: tuple[float, ...]
-
-    @classmethod
-    def of(cls, sampling: Sampling, times: Sequence[float]) -> Sampled:
-        """From what was asked for and the times of the frames that came."""
-        mode: Literal["exact", "key frames"] = "exact" if sampling.exact else "key frames"
-        seconds = tuple(float(time) for time in times)
-        return cls(sampling.clips, sampling.frames, sampling.stride, mode, seconds)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The schema's `sampling`."""
-        return {**asdict(self), "times": [_rounded(time) for time in self.times]}
-
-
-@dataclass(frozen=True)
 class VideoRecord:
     """All that is known of one video.
 
@@ -106,11 +76,8 @@ class VideoRecord:
         path: as the user named it.
         predictions: best first; empty where `error` is set.
         error: set where the video could not be used.
-        video: of the whole file.
-        decoder: what read it.
-        sampling: which frames were looked at.
-        partial: set where the file is damaged and only part of it was read.
-        notes: what else the user should know.
+        facts: what is known of the file.
+        windows: N, how many windows were looked at.
 
     Raises:
         ValueError: the predictions are not best first, or stand beside an error.
@@ -119,11 +86,8 @@ class VideoRecord:
     path: str
     predictions: tuple[Prediction, ...] = ()
     error: Failure | None = None
-    video: VideoInfo | None = None
-    decoder: Decoder | None = None
-    sampling: Sampled | None = None
-    partial: Partial | None = None
-    notes: tuple[str, ...] = ()
+    facts: VideoFacts | None = None
+    windows: int | None = None
 
     def __post_init__(self) -> None:
         scores = [prediction.score for prediction in self.predictions]
@@ -139,16 +103,38 @@ class VideoRecord:
 
     def to_dict(self, top_k: int | None = None) -> dict[str, Any]:
         """The schema's `results[]`, with at most `top_k` predictions."""
+        facts = self.facts
         return {
             "path": self.path,
             "predictions": [prediction.to_dict() for prediction in self.predictions[:top_k]],
             "error": self.error and self.error.to_dict(),
-            "video": self.video and _values(asdict(self.video)),
-            "decoder": self.decoder and self.decoder.to_dict(),
-            "sampling": self.sampling and self.sampling.to_dict(),
-            "partial": self.partial and _values(asdict(self.partial)),
+            "video": facts and _values(asdict(facts.info)),
+            "decoder": facts and {"name": facts.decoder, "version": facts.decoder_version},
+            "sampling": facts and _sampling(facts),
+            "windows": self.windows,
+            "partial": facts and facts.partial and _values(asdict(facts.partial)),
             "notes": list(self.notes),
         }
+
+    @property
+    def partial(self) -> Partial | None:
+        """Set where the file is damaged and only part of it was read."""
+        return self.facts.partial if self.facts is not None else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else the user should know."""
+        return self.facts.notes if self.facts is not None else ()
+
+
+def _sampling(facts: VideoFacts) -> dict[str, Any]:
+    """The schema's `sampling`."""
+    values = asdict(facts.sampling)
+    return {
+        **{key: values[key] for key in ("windows", "frames", "window", "stride", "frame_step")},
+        "mode": "exact" if facts.sampling.exact else "key frames",
+        "times": [_rounded(time) for time in facts.times],
+    }
 
 
 @dataclass(frozen=True)
@@ -161,7 +147,7 @@ class Run:
         labels_digest: `LabelSet.digest`.
         labels_count: how many labels there were.
         settings: how scores are made (transfer, blending, temperature ..): names to JSON values.
-        bank: description of the prototype bank, None where the model's own or none was used.
+        bank: kind and digest of the bank that composed the labels; None where there is none.
         device: for example "cpu" or "cuda:0".
         precision: for example "float32" or "bfloat16".
         versions: of the packages that decide numbers: {"torch": "2.13.0", ..}.

@@ -45,30 +45,16 @@ MaxFailures = Annotated[
 ]
 
 
+@options.grouped
 def classify(
     paths: Paths,
     labels: options.Labels = None,
     label: options.LabelNames = None,
     config: options.Config = None,
-    model: options.ModelNames = None,
-    weights: options.Weights = None,
-    seen_labels: options.SeenLabels = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.BatchSize = None,
-    prototypes: options.Prototypes = None,
-    bank: options.BankMode = "extend",
-    lexicon: options.Lexicon = None,
-    cache_dir: options.CacheDir = None,
-    no_cache: options.NoCache = False,
-    clips: options.Clips = None,
-    frames: options.Frames = None,
-    stride: options.Stride = None,
-    fast: options.Fast = False,
-    frame_rate: options.FrameRate = 25.0,
-    decoder: options.DecoderName = "pyav",
-    workers: options.Workers = None,
-    timeout: options.Timeout = 120.0,
+    *,
+    models: options.ModelOptions,
+    compute: options.ComputeOptions,
+    reading: options.VideoOptions,
     top_k: TopK = 5,
     format: Format = None,
     output: options.OutputFile = None,
@@ -92,14 +78,9 @@ def classify(
     format = check_format(format) if format else format_for(output)
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
-    classifier = open_classifier(
-        messages, model=model, weights=weights, seen_labels=seen_labels, device=device, precision=precision,
-        prototypes=prototypes, bank=bank, lexicon=lexicon, cache_dir=cache_dir, no_cache=no_cache,
-        sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast, "frame_rate": frame_rate},
-        decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
-    )  # fmt: skip
+    classifier = open_classifier(messages, models, compute, reading)
     labelled = classifier.prepare(label_set)
-    run = classifier.run(label_set, bank=f"{bank} {prototypes}" if prototypes else None)
+    run = classifier.describe(label_set)
     _tell_specialists(classifier, labelled, messages)
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
     watching = output is None and sys.stdout.isatty()  # results scroll by on the same screen as the bar

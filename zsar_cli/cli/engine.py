@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsar_cli.cli.console import Messages
+from zsar_cli.cli.options import ComputeOptions, ModelOptions, VideoOptions
 from zsar_cli.errors import UsageError, ZsarError
 from zsar_cli.labels import LabelSet
 
@@ -52,55 +53,69 @@ def read_labels(file: Path | None, names: list[str] | None, messages: Messages) 
 
 def open_classifier(
     messages: Messages,
-    *,
-    model: list[str] | None,
-    device: str,
-    precision: str,
-    weights: str | None = None,
-    seen_labels: Path | None = None,
-    prototypes: Path | None = None,
-    bank: str = "extend",
-    lexicon: str | None = None,
-    cache_dir: Path | None = None,
-    no_cache: bool = False,
-    sampling: dict[str, Any] | None = None,
-    **embedding: Any,
+    models: ModelOptions,
+    compute: ComputeOptions | None = None,
+    reading: VideoOptions | None = None,
 ) -> Classifier:
-    """Load the models. `sampling` replaces fields of each model's own sampling where they are not None.
+    """Load the models that the options ask for.
 
     Raises:
-        ZsarError: as `loading.load`.
+        ZsarError: as `ClassifierSpec.build`.
     """
+    compute, reading = compute or ComputeOptions(), reading or VideoOptions()
+    names = models.model or [BUILTIN]
+    sampling = _sampling(reading)
+    messages.detail(f"loading {', '.join(names)}")
+    from zsar_cli.engine.loading import ClassifierSpec
+    from zsar_cli.engine.pipeline import EmbedSettings
+
+    cache = None if models.no_cache else _usable(cache_folder(models.cache_dir), messages)
+    classifier = ClassifierSpec(
+        models=tuple(names),
+        weights=_numbers(models.weights),
+        seen_labels=_text(models.seen_labels),
+        device=compute.device,
+        precision=compute.precision,
+        prototypes=_text(models.prototypes),
+        bank=models.bank,
+        lexicon=models.lexicon,
+        embedding=EmbedSettings(
+            sampling, reading.decoder, reading.workers, reading.timeout, compute.batch_size, reading.hash
+        ),
+        cache_dir=_text(cache),
+    ).build(messages.warning)
+    for member in classifier.members:
+        one = member.model
+        messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
+    return classifier
+
+
+def _sampling(reading: VideoOptions) -> dict[str, Any]:
+    """What the options change of each model's own sampling.
+
+    Raises:
+        UsageError: no model could work with it, so none need be loaded.
+    """
+    from zsar_cli.video.content import HASHES
     from zsar_cli.video.reader import DECODERS
     from zsar_cli.video.sampling import check_sampling
     from zsar_cli.video.types import Sampling
 
-    names = model or [BUILTIN]
-    wanted = {name: value for name, value in (sampling or {}).items() if value is not None}
-    # What no model could work with is refused before one is loaded.
-    check_sampling(replace(Sampling(), **wanted))
-    if embedding.get("decoder", DECODERS[0]) not in DECODERS:
-        raise UsageError(f"--decoder {embedding['decoder']}: unknown; allowed: {', '.join(DECODERS)}")
-    messages.detail(f"loading {', '.join(names)}")
-    from zsar_cli.engine.loading import load
-    from zsar_cli.engine.pipeline import EmbedSettings
+    asked = {
+        **{name: getattr(reading, name) for name in ("windows", "frames", "window", "stride", "frame_step")},
+        "exact": False if reading.fast else None,
+        "frame_rate": reading.frame_rate,
+    }
+    sampling = {name: value for name, value in asked.items() if value is not None}
+    check_sampling(replace(Sampling(), **sampling))
+    for name, value, allowed in (("decoder", reading.decoder, DECODERS), ("hash", reading.hash, HASHES)):
+        if value not in allowed:
+            raise UsageError(f"--{name} {value}: unknown; allowed: {', '.join(allowed)}")
+    return sampling
 
-    classifier = load(
-        names,
-        weights=_numbers(weights),
-        seen_labels=seen_labels,
-        device=device,
-        precision=precision,
-        prototypes=prototypes,
-        bank=bank,
-        lexicon=lexicon,
-        cache_dir=None if no_cache else _usable(cache_folder(cache_dir), messages),
-    )
-    for member in classifier.members:
-        one = member.model
-        member.embedding = EmbedSettings(sampling=replace(one.sampling, **wanted), **embedding)
-        messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
-    return classifier
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _usable(folder: Path, messages: Messages) -> Path | None:
@@ -118,22 +133,22 @@ def _usable(folder: Path, messages: Messages) -> Path | None:
     return folder
 
 
-def open_one(messages: Messages, *, model: list[str] | None, **options: Any) -> ZeroShotClassifier:
+def open_one(messages: Messages, models: ModelOptions, *others: Any) -> ZeroShotClassifier:
     """As `open_classifier`, for what is done with one model.
 
     Raises:
         UsageError: several were given.
     """
-    if model and len(model) > 1:
-        raise UsageError(f"--model {', '.join(model)}: only one model can be used here")
-    return open_classifier(messages, model=model, **options).members[0]
+    if models.model and len(models.model) > 1:
+        raise UsageError(f"--model {', '.join(models.model)}: only one model can be used here")
+    return open_classifier(messages, models, *others).members[0]
 
 
-def _numbers(text: str | None) -> list[float] | None:
+def _numbers(text: str | None) -> tuple[float, ...] | None:
     """--weights: numbers with commas between them."""
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--weights {text}: write numbers with commas between them, such as 1,2") from None

@@ -72,6 +72,7 @@ Plots = Annotated[
 ]
 
 
+@options.grouped
 def evaluate(
     dataset: DatasetPath,
     labels: Names = None,
@@ -84,24 +85,10 @@ def evaluate(
     split: Split = None,
     split_number: SplitNumber = 1,
     transfer: Transfer = "blend",
-    model: options.ModelNames = None,
-    weights: options.Weights = None,
-    seen_labels: options.SeenLabels = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.BatchSize = None,
-    prototypes: options.Prototypes = None,
-    bank: options.BankMode = "extend",
-    lexicon: options.Lexicon = None,
-    cache_dir: options.CacheDir = None,
-    no_cache: options.NoCache = False,
-    clips: options.Clips = None,
-    frames: options.Frames = None,
-    stride: options.Stride = None,
-    fast: options.Fast = False,
-    decoder: options.DecoderName = "pyav",
-    workers: options.Workers = None,
-    timeout: options.Timeout = 120.0,
+    *,
+    models: options.ModelOptions,
+    compute: options.ComputeOptions,
+    reading: options.VideoOptions,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
     plots: Plots = None,
@@ -124,12 +111,7 @@ def evaluate(
     if plots is not None:
         check_plots(plots)
     data = _choose(dataset, labels, seen, unseen, split, split_number)
-    classifier = open_classifier(
-        messages, model=model, weights=weights, seen_labels=seen_labels, device=device, precision=precision,
-        prototypes=prototypes, bank=bank, lexicon=lexicon, cache_dir=cache_dir, no_cache=no_cache,
-        sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast},
-        decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
-    )  # fmt: skip
+    classifier = open_classifier(messages, models, compute, reading)
     _set_transfer(classifier, transfer)
     if unseen is not None:
         _tell_seen(classifier, data, messages)
@@ -137,7 +119,7 @@ def evaluate(
     report = _measure(similarity, data, protocol, runs, seed, seen)
     report["setting"] = {
         "dataset": str(dataset), "split": str(split) if split else None, "transfer": transfer,
-        "classes": list(data.classes.names), "run": classifier.run(data.classes).to_dict(),
+        "classes": list(data.classes.names), "run": classifier.describe(data.classes).to_dict(),
         "failed": [{"path": item.path, "stage": item.stage, "reason": item.reason} for item in failures],
     }  # fmt: skip
     _print_table(report, len(failures))

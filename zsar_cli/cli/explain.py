@@ -30,17 +30,13 @@ TopK = Annotated[int, option("--top-k", "Seen classes to name for each label.", 
 Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
 
 
+@options.grouped
 def explain(
     labels: options.Labels = None,
     label: options.LabelNames = None,
     config: options.Config = None,
-    model: options.ModelNames = None,
-    seen_labels: options.SeenLabels = None,
-    prototypes: options.Prototypes = None,
-    bank: options.BankMode = "extend",
-    lexicon: options.Lexicon = None,
-    cache_dir: options.CacheDir = None,
-    no_cache: options.NoCache = False,
+    *,
+    models: options.ModelOptions,
     top_k: TopK = 5,
     format: Format = "table",
     quiet: options.Quiet = False,
@@ -54,10 +50,7 @@ def explain(
         raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")
     messages = Messages(quiet, verbose)
     label_set = read_labels(labels, label, messages)
-    classifier = open_one(
-        messages, model=model, seen_labels=seen_labels, device="cpu", precision="auto",
-        prototypes=prototypes, bank=bank, lexicon=lexicon, cache_dir=cache_dir, no_cache=no_cache,
-    )  # fmt: skip
+    classifier = open_one(messages, models)
     explanation = classifier.explain(label_set, top_k)
     if format == "json":
         show(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))

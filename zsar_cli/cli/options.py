@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 import typer
 
 from zsar_cli.cli.config import read_config
 
 __all__ = [
-    "BankMode",
-    "BatchSize",
-    "CacheDir",
-    "Clips",
+    "ComputeOptions",
     "Config",
-    "DecoderName",
-    "Device",
-    "Fast",
-    "FrameRate",
-    "Frames",
     "LabelNames",
     "Labels",
-    "Lexicon",
-    "ModelNames",
-    "NoCache",
+    "ModelOptions",
     "OutputFile",
     "Overwrite",
-    "Precision",
-    "Prototypes",
     "Quiet",
-    "SeenLabels",
-    "Stride",
-    "Timeout",
     "Verbose",
-    "Weights",
-    "Workers",
+    "VideoOptions",
+    "grouped",
     "option",
 ]
 
@@ -113,7 +101,7 @@ Device = Annotated[str, option("--device", "auto, cpu, cuda, cuda:N or mps.", pa
 Precision = Annotated[str, option("--precision", "auto, fp32, bf16 or fp16.", panel=MODEL, metavar="NAME")]
 BatchSize = Annotated[
     int | None,
-    option("--batch-size", "Clips encoded at a time.", show_default="1 on a CPU, else 8", panel=MODEL, min=1),
+    option("--batch-size", "Windows encoded at a time.", show_default="1 on a CPU, else 8", panel=MODEL, min=1),
 ]
 Prototypes = Annotated[
     Path | None,
@@ -152,22 +140,34 @@ NoCache = Annotated[bool, option("--no-cache", "Neither read nor write the embed
 
 DecoderName = Annotated[str, option("--decoder", "pyav (exact) or decord.", panel=VIDEO, metavar="NAME")]
 Frames = Annotated[
-    int | None, option("--frames", "Frames per clip.", show_default="the model's own", panel=VIDEO, min=1, max=4096)
+    int | None, option("--frames", "Frames per window.", show_default="the model's own", panel=VIDEO, min=1, max=4096)
 ]
-Clips = Annotated[
+Windows = Annotated[
     int | None,
     option(
-        "--clips",
-        "Clips spread over each video; their scores are averaged.",
+        "--windows",
+        "Windows to divide each video into; their scores are averaged.",
         show_default="the model's own",
         panel=VIDEO,
         min=1,
         max=4096,
     ),
 ]
+WindowLength = Annotated[
+    float | None,
+    option("--window", "Seconds a window lasts, in place of --windows.", show_default="none", panel=VIDEO),
+]
 Stride = Annotated[
     float | None,
-    option("--stride", "Seconds between frames of a clip.", show_default="spread over the whole clip", panel=VIDEO),
+    option(
+        "--stride", "Seconds from window to window; with --window.", show_default="the length of a window", panel=VIDEO
+    ),
+]
+FrameStep = Annotated[
+    float | None,
+    option(
+        "--frame-step", "Seconds between frames of a window.", show_default="spread over the whole window", panel=VIDEO
+    ),
 ]
 Fast = Annotated[
     bool, option("--fast", "Read only key frames: many times faster, the times are not exact.", panel=VIDEO)
@@ -179,7 +179,19 @@ Workers = Annotated[
         "--workers", "Decode processes.", show_default="processors less one, at most 8", panel=VIDEO, min=1, max=256
     ),
 ]
-Timeout = Annotated[float, option("--timeout", "Seconds one file may take before its decoder is stopped.", panel=VIDEO)]
+Timeout = Annotated[
+    float,
+    option("--timeout", "Seconds a decoder may take for the next windows of a file before it is stopped.", panel=VIDEO),
+]
+Hash = Annotated[
+    str,
+    option(
+        "--hash",
+        "How the cache tells files apart: sampled (size, both ends, 64 blocks between) or full (every byte).",
+        panel=VIDEO,
+        metavar="HOW",
+    ),
+]
 
 OutputFile = Annotated[
     Path | None,
@@ -188,3 +200,73 @@ OutputFile = Annotated[
 Overwrite = Annotated[bool, option("--overwrite", "Replace the output file if it exists.", panel=OUTPUT)]
 Quiet = Annotated[bool, option("--quiet", "Print errors only.", "-q", panel=OUTPUT)]
 Verbose = Annotated[bool, option("--verbose", "Say what is done while it is done.", "-v", panel=OUTPUT)]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which models, with which bank and cache."""
+
+    model: ModelNames = None
+    weights: Weights = None
+    seen_labels: SeenLabels = None
+    prototypes: Prototypes = None
+    bank: BankMode = "extend"
+    lexicon: Lexicon = None
+    cache_dir: CacheDir = None
+    no_cache: NoCache = False
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """Where and how models compute."""
+
+    device: Device = "auto"
+    precision: Precision = "auto"
+    batch_size: BatchSize = None
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Which frames of a video are read, and how."""
+
+    windows: Windows = None
+    frames: Frames = None
+    window: WindowLength = None
+    stride: Stride = None
+    frame_step: FrameStep = None
+    fast: Fast = False
+    frame_rate: FrameRate = 25.0
+    decoder: DecoderName = "pyav"
+    workers: Workers = None
+    timeout: Timeout = 120.0
+    hash: Hash = "sampled"
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def grouped(command: Callable[P, R]) -> Callable[..., R]:
+    """A command whose parameters of these dataclasses are options, one for each field, on the command line."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name]))
+            continue
+        kinds = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            inspect.Parameter(field.name, parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name])
+            for field in fields(groups[name])
+        ]
+
+    def run(**values: Any) -> R:
+        made = {name: kind(**{f.name: values.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
+        return command(**values, **made)  # type: ignore[arg-type, call-arg]
+
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

@@ -33,29 +33,17 @@ Target = Annotated[
 ]
 
 
+@options.grouped
 def export_prototypes(
     output: Target,
     dataset: Dataset = None,
     labels: options.Labels = None,
     label: options.LabelNames = None,
     config: options.Config = None,
-    model: options.ModelNames = None,
-    seen_labels: options.SeenLabels = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.BatchSize = None,
-    prototypes: options.Prototypes = None,
-    bank: options.BankMode = "extend",
-    lexicon: options.Lexicon = None,
-    cache_dir: options.CacheDir = None,
-    no_cache: options.NoCache = False,
-    clips: options.Clips = None,
-    frames: options.Frames = None,
-    stride: options.Stride = None,
-    fast: options.Fast = False,
-    decoder: options.DecoderName = "pyav",
-    workers: options.Workers = None,
-    timeout: options.Timeout = 120.0,
+    *,
+    models: options.ModelOptions,
+    compute: options.ComputeOptions,
+    reading: options.VideoOptions,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -77,12 +65,7 @@ def export_prototypes(
     check_target(output, overwrite)
     data = read_dataset(dataset, labels) if dataset is not None else None
     label_set = read_labels(labels, label, messages) if data is None and (labels or label) else None
-    classifier = open_one(
-        messages, model=model, seen_labels=seen_labels, device=device, precision=precision,
-        prototypes=prototypes, bank=bank, lexicon=lexicon, cache_dir=cache_dir, no_cache=no_cache,
-        sampling={"clips": clips, "frames": frames, "stride": stride, "exact": not fast},
-        decoder=decoder, workers=workers, timeout=timeout, batch_size=batch_size,
-    )  # fmt: skip
+    classifier = open_one(messages, models, compute, reading)
     failures: list[InputError] = []
     if data is not None:
         result, failures = _means(classifier, [(item.path, item.label) for item in data.items], messages)

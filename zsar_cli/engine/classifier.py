@@ -9,28 +9,34 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
-from typing import overload
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-from zsar_cli.engine.pipeline import Embedding, EmbedSettings, embed
+from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline, Watch
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel
-from zsar_cli.records import Decoder, Prediction, Run, Sampled, VideoRecord
+from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
 from zsar_cli.text.lexicon import Lexicon
 from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
 from zsar_cli.transfer.compose import Vocabulary, compose, compose_beside, compose_through
 from zsar_cli.transfer.explanation import Explanation, explain
-from zsar_cli.transfer.scoring import TransferSettings, score_labels, to_shares
+from zsar_cli.transfer.scoring import TransferSettings, aggregate, score_labels, to_shares
 
-__all__ = ["Classifier", "Labelled", "LabelsLike", "ZeroShotClassifier"]
+if TYPE_CHECKING:
+    from zsar_cli.engine.loading import ClassifierSpec
+
+__all__ = ["Classifier", "Labelled", "LabelsLike", "Views", "ZeroShotClassifier"]
 
 PathLike = str | os.PathLike[str]
 LabelsLike = LabelSet | str | os.PathLike[str] | Iterable[str | Label]
+Views = tuple[Embedding, ...]  # one video as each model of a classifier sees it
+Self = TypeVar("Self", bound="Classifier")
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,22 @@ class Labelled:
 
 
 class Classifier(ABC):
-    """Any list of labels, any videos. One model (`ZeroShotClassifier`) or several (`ensemble.Ensemble`)."""
+    """Any list of labels, any videos. One model (`ZeroShotClassifier`) or several (`ensemble.Ensemble`).
+
+    Use it in a `with` block, or call `close`, to end its decode processes and close its cache at a moment of your
+    choice. Any number of threads may use one classifier at once; models that compute on one device take turns there.
+
+    Args:
+        pipeline: embeds videos for the members.
+
+    Attributes:
+        spec: what it was built from; None where it was put together by hand.
+    """
+
+    spec: ClassifierSpec | None = None
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
 
     @property
     @abstractmethod
@@ -70,16 +91,20 @@ class Classifier(ABC):
         """Labels made ready for `similarity`."""
 
     @abstractmethod
-    def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
-        """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
+    def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
+        """Similarity of each window of a video to each label, [N, U], in units of the typical spread over labels."""
 
     @abstractmethod
-    def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
+    def similarity(self, video: Views, labelled: Labelled) -> Tensor:
         """Similarity of one embedded video to each label, [U], in units of the typical spread over labels."""
 
     @abstractmethod
-    def run(self, labels: LabelSet, bank: str | None = None) -> Run:
-        """What every result of a job depends on; `bank` describes a bank that is not the model's own."""
+    def describe(self, labels: LabelSet) -> Run:
+        """What every result of a job depends on. Two results with equal descriptions were made alike."""
+
+    def embed(self, inputs: Iterable[str | InputError], watch: Watch | None = None) -> Iterator[Views | InputError]:
+        """Visual embeddings of each video, one for each member, in the order of `inputs` (see `Pipeline.embed`)."""
+        return self.pipeline.embed(inputs, watch)
 
     @overload
     def classify(self, videos: PathLike, labels: LabelsLike) -> VideoRecord: ...  # type: ignore[overload-overlap]
@@ -105,29 +130,42 @@ class Classifier(ABC):
         if not isinstance(videos, str | os.PathLike):
             return list(self.classify_each([_text(path) for path in videos], labelled))
         (item,) = self.embed([_text(videos)])
-        if isinstance(item, InputError):
-            raise item
-        return self.record(item, labelled)
+        record = self._record(item, labelled)
+        if record.error is not None:
+            raise InputError(record.path, record.error.stage, record.error.reason, record.error.decoder)
+        return record
 
     def classify_each(self, inputs: Iterable[str | InputError], labelled: Labelled) -> Iterator[VideoRecord]:
         """Records in the order of `inputs`, as they are ready; a file that fails gives a record with `error` set."""
         for item in self.embed(inputs):
-            yield VideoRecord.failed(item) if isinstance(item, InputError) else self.record(item, labelled)
+            yield self._record(item, labelled)
 
-    def record(self, video: Embedding, labelled: Labelled) -> VideoRecord:
+    def _record(self, item: Views | InputError, labelled: Labelled) -> VideoRecord:
+        return VideoRecord.failed(item) if isinstance(item, InputError) else self.record(item, labelled)
+
+    def record(self, video: Views, labelled: Labelled) -> VideoRecord:
         """All labels for one embedded video, best first."""
-        shares = to_shares(self.similarity(video, labelled)[None], self.sharpness)[0]
-        order = sorted(range(len(shares)), key=lambda index: (-float(shares[index]), index))
-        names = labelled.labels.names
-        return VideoRecord(
-            path=video.path,
-            predictions=tuple(Prediction(names[index], float(shares[index])) for index in order),
-            video=video.info,
-            decoder=Decoder(video.decoder, video.decoder_version),
-            sampling=Sampled.of(video.sampling, video.times),
-            partial=video.partial,
-            notes=video.notes,
-        )
+        facts = video[0].facts
+        similarity = self.similarity(video, labelled)
+        if not torch.isfinite(similarity).all():
+            return VideoRecord.failed(InputError(facts.path, "model", "its similarities are not finite numbers"))
+        shares = to_shares(similarity[None], self.sharpness)[0].tolist()
+        order = sorted(range(len(shares)), key=lambda index: (-shares[index], index))
+        names, values = labelled.labels.names, similarity.tolist()
+        predictions = tuple(Prediction(names[index], shares[index], values[index]) for index in order)
+        return VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows))
+
+    def close(self) -> None:
+        """End the decode processes and close the cache. Both come back when they are needed again."""
+        self.pipeline.close()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class ZeroShotClassifier(Classifier):
@@ -139,7 +177,7 @@ class ZeroShotClassifier(Classifier):
         transfer: how scores are made, where not in the model's own way.
         embedding: how files become embeddings.
         cache: where embeddings are kept; None keeps none.
-        added: a second bank, which speaks for the labels it knows of (see `compose.compose_beside`).
+        added: a second bank, which composes only the labels near to its classes (see `compose.compose_beside`).
         lexicon: stands between labels and the classes the model was trained on. Not used with a bank of other classes,
             nor where the settings give it no share.
     """
@@ -154,13 +192,13 @@ class ZeroShotClassifier(Classifier):
         added: PrototypeBank | None = None,
         lexicon: Lexicon | None = None,
     ) -> None:
+        super().__init__(Pipeline([model], embedding or EmbedSettings(), cache))
         for given in filter(None, (bank, added)):
             given.require(model.fingerprint, model.text.fingerprint, "the prototype bank")
         if bank is None:  # alone, an added bank is the bank
             bank, added = added, None
-        self.model, self.bank, self.added, self.cache = model, bank, added, cache
+        self.model, self.bank, self.added = model, bank, added
         self.transfer = transfer or model.transfer
-        self.embedding = embedding or EmbedSettings()
         uses_lexicon = bank is not None and bank.kind == "seen" and self.transfer.lexicon_share > 0
         self.lexicon = lexicon if uses_lexicon else None
         if self.lexicon is not None:
@@ -185,7 +223,7 @@ class ZeroShotClassifier(Classifier):
         return Vocabulary.of(self.bank, self.lexicon.names, self.lexicon.semantic, *how)
 
     def prepare(self, labels: LabelSet) -> Labelled:
-        """Compose a prototype for each label (see `prototypes`), and ask the text tower if there is one."""
+        """Compose a prototype for each label (see `compose`), and ask the text tower if there is one."""
         text = self.model.encode_labels(labels.labels)
         if self.bank is None:
             return Labelled(labels, text=text)
@@ -204,15 +242,16 @@ class ZeroShotClassifier(Classifier):
             prototypes, weights = compose_beside(prototypes, weights, self.added, *how)
         return Labelled(labels, prototypes, weights, text, entries)
 
-    def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
-        """Visual embeddings in the order of `inputs` (see `pipeline.embed`)."""
-        return embed(inputs, self.model, self.embedding, self.cache)
-
-    def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
-        """Blended similarity of one embedded video to each label, [U]; the similarities of its clips are averaged."""
-        visual, text = self._seen_by(video.clips, labelled.text)
+    def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
+        """Blended similarity of each window to each label, [N, U]."""
+        (own,) = video
+        visual, text = self._seen_by(own.windows, labelled.text)
         entries = self.vocabulary.entries if self.vocabulary is not None else None
-        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text, entries).mean(dim=0)
+        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text, entries)
+
+    def similarity(self, video: Views, labelled: Labelled) -> Tensor:
+        """Similarity of one video to each label, [U]: of its windows, aggregated."""
+        return aggregate(self.window_similarity(video, labelled), self.transfer.aggregate)
 
     def _seen_by(self, rows: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Visual embeddings [N, D] of rows of `encode_video`, and the labels, rewritten by a model that does so."""
@@ -243,7 +282,7 @@ class ZeroShotClassifier(Classifier):
             if isinstance(item, InputError):
                 failures[name].append(item)
             else:
-                groups[name].append(self._seen_by(item.clips, None)[0].mean(dim=0))
+                groups[name].append(self._seen_by(item[0].windows, None)[0].mean(dim=0))
         for name, group in groups.items():
             if not group:
                 raise PrototypeError(f"the class '{name}' has no usable video ({failures[name][0]}); mend or remove it")
@@ -270,9 +309,9 @@ class ZeroShotClassifier(Classifier):
         entries = self.vocabulary.entries if self.vocabulary is not None else None
         return explain(bank, labelled.prototypes, labelled.weights, top, entries, labelled.entries)
 
-    def run(self, labels: LabelSet, bank: str | None = None) -> Run:
-        """What every result of a job depends on; `bank` describes a bank that is not the model's own."""
-        sampling = self.embedding.sampling or self.model.sampling
+    def describe(self, labels: LabelSet) -> Run:
+        """What every result of a job depends on."""
+        settings = self.pipeline.settings
         return Run(
             model=self.model.name,
             fingerprint=self.model.fingerprint,
@@ -281,10 +320,10 @@ class ZeroShotClassifier(Classifier):
             settings={
                 **asdict(self.transfer),
                 "lexicon": self.lexicon.digest if self.lexicon is not None else None,
-                "decoder": self.embedding.decoder,
-                "sampling": asdict(sampling),
+                "decoder": settings.decoder,
+                "sampling": asdict(settings.sampling_of(self.model)),
             },
-            bank=bank,
+            bank=" + ".join(f"{bank.kind} {bank.digest}" for bank in (self.bank, self.added) if bank) or None,
             device=str(self.model.device),
             precision=self.model.precision,
             versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},

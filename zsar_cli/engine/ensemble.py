@@ -1,4 +1,4 @@
-"""Several models asked together: each reads a video in its own way, their similarities are averaged.
+"""Several models asked together: each sees a video in its own way, their similarities are averaged.
 
 A specialist, such as `rest-exercises`, is not averaged: it decides among the labels it knows (`scoring.decide_among`).
 Specialists alone are averaged like any others.
@@ -6,31 +6,23 @@ Specialists alone are averaged like any others.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zsar_cli.engine.classifier import Classifier, Labelled, ZeroShotClassifier
-from zsar_cli.engine.pipeline import Embedding
-from zsar_cli.errors import InputError, UsageError
+from zsar_cli.engine.classifier import Classifier, Labelled, Views, ZeroShotClassifier
+from zsar_cli.engine.pipeline import Pipeline
+from zsar_cli.errors import UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import Specialist
-from zsar_cli.records import Run
+from zsar_cli.records import Run, VideoRecord
 from zsar_cli.transfer.scoring import decide_among
 
-__all__ = ["Ensemble", "JointEmbedding", "JointLabelled"]
-
-
-@dataclass(frozen=True)
-class JointEmbedding(Embedding):
-    """One video as each member sees it. The inherited fields are the first member's, but notes and damage are all's."""
-
-    parts: tuple[Embedding, ...] = ()
+__all__ = ["Ensemble", "JointLabelled"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +40,11 @@ class JointLabelled(Labelled):
 class Ensemble(Classifier):
     """The weighted mean of several classifiers' similarities, each in units of its own spread over labels.
 
-    Every member samples, shapes and decodes a video as its model wants it, so a video is read once for each; an error
-    of one member is the video's error, for a mean over fewer models would not compare with the other results.
+    A file is read once, by one process, in each view that a member wants of it; an error of one member is the video's
+    error, for a mean over fewer models would not compare with the other results.
 
     Args:
-        members: two or more.
+        members: two or more; the first one's settings and cache are used to read videos for all.
         weights: one for each that is averaged, 0 or more; None weighs all alike.
 
     Raises:
@@ -79,9 +71,10 @@ class Ensemble(Classifier):
             raise UsageError(f"--weights: {need}, not {len(given)}{but}")
         if not all(math.isfinite(weight) and weight >= 0 for weight in given) or sum(given) == 0:
             raise UsageError(f"--weights {','.join(map(str, given))}: must be 0 or more, and not all 0")
+        super().__init__(Pipeline(models, members[0].pipeline.settings, members[0].pipeline.cache))
         self._members = tuple(members)
-        left = iter(given)
-        self.weights = tuple(next(left) / sum(given) if alone is None else 0.0 for alone in self._specialists)
+        shares = iter(weight / sum(given) for weight in given)
+        self.weights = tuple(next(shares) if alone is None else 0.0 for alone in self._specialists)
 
     @property
     def members(self) -> tuple[ZeroShotClassifier, ...]:
@@ -98,61 +91,73 @@ class Ensemble(Classifier):
         known = tuple(None if alone is None else alone.knows(labels.labels) for alone in self._specialists)
         return JointLabelled(labels, parts=tuple(member.prepare(labels) for member in self.members), known=known)
 
-    def embed(self, inputs: Iterable[str | InputError]) -> Iterator[Embedding | InputError]:
-        """Every member's embeddings of each video, or the first error among them, in the order of `inputs`."""
-        paths = list(inputs)
-        with contextlib.ExitStack() as stack:
-            streams = [member.embed(paths) for member in self.members]
-            for stream in streams:
-                stack.callback(getattr(stream, "close", lambda: None))
-            for items in zip(*streams, strict=True):
-                yield _joined(items)
+    def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
+        """Weighted mean of the members' similarities, window by window, then as the specialists decide, [N, U].
 
-    def similarity(self, video: Embedding, labelled: Labelled) -> Tensor:
-        """Weighted mean of the members' similarities, then as the specialists decide, [U]."""
-        assert isinstance(video, JointEmbedding) and isinstance(labelled, JointLabelled)
+        Raises:
+            UsageError: the members divide a video into different windows.
+        """
+        if len({len(part.windows) for part in video}) > 1:
+            counts = ", ".join(
+                f"{member.model.name} {len(part.windows)}" for member, part in zip(self.members, video, strict=True)
+            )
+            raise UsageError(f"the models divide a video into different windows ({counts}); give --window SECONDS")
+        assert isinstance(labelled, JointLabelled)
         parts = [
-            member.similarity(seen, ready)
-            for member, seen, ready in zip(self.members, video.parts, labelled.parts, strict=True)
+            member.window_similarity((seen,), ready)
+            for member, seen, ready in zip(self.members, video, labelled.parts, strict=True)
         ]
+        return torch.stack([self._joint(rows, labelled) for rows in zip(*parts, strict=True)])
+
+    def similarity(self, video: Views, labelled: Labelled) -> Tensor:
+        """Weighted mean of the members' similarities, then as the specialists decide, [U]."""
+        assert isinstance(labelled, JointLabelled)
+        parts = [
+            member.similarity((seen,), ready)
+            for member, seen, ready in zip(self.members, video, labelled.parts, strict=True)
+        ]
+        return self._joint(parts, labelled)
+
+    def _joint(self, parts: Sequence[Tensor], labelled: JointLabelled) -> Tensor:
+        """The members' similarities, [U] each, as one."""
         mean = torch.stack([weight * part for weight, part in zip(self.weights, parts, strict=True)]).sum(dim=0)
         for part, known in zip(parts, labelled.known, strict=True):
             if known is not None:
                 mean = decide_among(mean, part, known, self.sharpness)
         return mean
 
-    def run(self, labels: LabelSet, bank: str | None = None) -> Run:
-        """All models by name and fingerprint, joined by " + ", and each one's settings with its weight, or with the
-        labels it decides among."""
-        runs = [member.run(labels, bank) for member in self.members]
+    def record(self, video: Views, labelled: Labelled) -> VideoRecord:
+        """As the first member sees the file; notes are of all, damage is the smallest share any of them read."""
+        all_facts = [part.facts for part in video]
+        damaged = [facts.partial for facts in all_facts if facts.partial is not None]
+        facts = replace(
+            all_facts[0],
+            partial=min(damaged, key=lambda partial: partial.share, default=None),
+            notes=tuple(dict.fromkeys(note for facts in all_facts for note in facts.notes)),
+        )
+        return super().record((replace(video[0], facts=facts), *video[1:]), labelled)
+
+    def describe(self, labels: LabelSet) -> Run:
+        """All models by name and fingerprint, joined by " + ", and each one's settings with its bank and its weight,
+        or with the labels it decides among."""
+        runs = [member.describe(labels) for member in self.members]
         members = []
         for run, weight, alone in zip(runs, self.weights, self._specialists, strict=True):
             part: dict[str, Any] = {"weight": weight}
             if alone is not None:
                 known = alone.knows(labels.labels)
                 part = {"decides_among": [name for name, one in zip(labels.names, known, strict=True) if one]}
-            members.append({"model": run.model, "fingerprint": run.fingerprint, **part, **run.settings})
+            about = {"model": run.model, "fingerprint": run.fingerprint, "bank": run.bank}
+            members.append({**about, **part, **run.settings})
         return replace(
             runs[0],
             model=_each(run.model for run in runs),
             fingerprint=_each(run.fingerprint for run in runs),
             settings={"members": members, "sharpness": self.sharpness},
+            bank=_each(run.bank or "none" for run in runs),
             device=_each(dict.fromkeys(run.device for run in runs)),
             precision=_each(dict.fromkeys(run.precision for run in runs)),
         )
-
-
-def _joined(items: Sequence[Embedding | InputError]) -> Embedding | InputError:
-    parts = []
-    for item in items:
-        if isinstance(item, InputError):
-            return item
-        parts.append(item)
-    damaged = [part.partial for part in parts if part.partial is not None]
-    shown: dict[str, Any] = {field.name: getattr(parts[0], field.name) for field in fields(Embedding)}
-    shown["partial"] = min(damaged, key=lambda partial: partial.share, default=None)
-    shown["notes"] = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return JointEmbedding(**shown, parts=tuple(parts))
 
 
 def _each(values: Iterable[str]) -> str:

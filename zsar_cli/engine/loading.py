@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from zsar_cli.digests import remembering
 from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
@@ -22,68 +24,19 @@ from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.weights.added import ModelFolder, models_folder
 
-__all__ = ["load"]
+__all__ = ["ClassifierSpec", "load"]
 
 BANKS = ("extend", "replace")
 NO_LEXICON = "none"
 
 
-@overload
-def load(
-    model: str = "builtin",
-    *,
-    weights: None = None,
-    seen_labels: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    prototypes: str | os.PathLike[str] | None = None,
-    bank: str = "extend",
-    lexicon: str | os.PathLike[str] | None = None,
-    transfer: TransferSettings | None = None,
-    embedding: EmbedSettings | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    models_dir: str | os.PathLike[str] | None = None,
-) -> ZeroShotClassifier: ...
-
-
-@overload
-def load(
-    model: Sequence[str],
-    *,
-    weights: Sequence[float] | None = None,
-    seen_labels: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    prototypes: str | os.PathLike[str] | None = None,
-    bank: str = "extend",
-    lexicon: str | os.PathLike[str] | None = None,
-    transfer: TransferSettings | None = None,
-    embedding: EmbedSettings | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    models_dir: str | os.PathLike[str] | None = None,
-) -> Classifier: ...
-
-
-def load(
-    model: str | Sequence[str] = "builtin",
-    *,
-    weights: Sequence[float] | None = None,
-    seen_labels: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    prototypes: str | os.PathLike[str] | None = None,
-    bank: str = "extend",
-    lexicon: str | os.PathLike[str] | None = None,
-    transfer: TransferSettings | None = None,
-    embedding: EmbedSettings | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    models_dir: str | os.PathLike[str] | None = None,
-) -> Classifier:
-    """A classifier by the name of its model; a list of several names gives an `Ensemble`.
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """Everything a classifier is built from: any process that has it builds the same one. Picklable.
 
     Args:
-        model: a registered name, one that was added with `zsar models add`, a local folder or .tflite file, or the id
-            of a model pulled from the hub.
+        models: one name or several: registered names, those added with `zsar models add`, local folders or .tflite
+            files, or ids of models pulled from the hub. Several make an `Ensemble`.
         weights: of several models, in their order; None weighs all alike.
         seen_labels: label file that names a classifier's outputs, in their order, where its own files do not.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -96,35 +49,89 @@ def load(
         transfer, embedding: settings that are not the defaults, for all models.
         cache_dir: a folder for the embedding cache; None keeps no cache.
         models_dir: the folder of added models; None takes the user's own.
+    """
+
+    models: tuple[str, ...] = ("builtin",)
+    weights: tuple[float, ...] | None = None
+    seen_labels: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    prototypes: str | None = None
+    bank: str = "extend"
+    lexicon: str | None = None
+    transfer: TransferSettings | None = None
+    embedding: EmbedSettings = field(default_factory=EmbedSettings)
+    cache_dir: str | None = None
+    models_dir: str | None = None
+
+    def build(self, warn: Callable[[str], None] = warnings.warn) -> Classifier:
+        """The classifier.
+
+        Args:
+            warn: takes the one warning of a cache that cannot be used.
+
+        Raises:
+            ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require`,
+                `read_entries` and `Ensemble`.
+        """
+        classifier = _build(self, warn)
+        classifier.spec = self
+        return classifier
+
+
+@overload
+def load(model: str = "builtin", **settings: Any) -> ZeroShotClassifier: ...
+
+
+@overload
+def load(model: Sequence[str], **settings: Any) -> Classifier: ...
+
+
+def load(model: str | Sequence[str] = "builtin", **settings: Any) -> Classifier:
+    """A classifier by the name of its model; a list of several names gives an `Ensemble`.
+
+    Args:
+        model: see `ClassifierSpec.models`.
+        settings: the other fields of `ClassifierSpec`, by name; paths may be `pathlib` paths.
 
     Raises:
-        ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require`, `read_entries`
-            and `Ensemble`.
+        ZsarError: see `ClassifierSpec.build`.
+        TypeError: no setting has that name.
     """
-    names = [model] if isinstance(model, str) else list(model)
-    if bank not in BANKS:
-        raise UsageError(f"--bank {bank}: unknown; allowed: {', '.join(BANKS)}")
-    if bank == "replace" and prototypes is None:
+    names = (model,) if isinstance(model, str) else tuple(model)
+    values = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    if values.get("weights") is not None:
+        values["weights"] = tuple(values["weights"])
+    return ClassifierSpec(names, **values).build()
+
+
+def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
+    names, weights, prototypes = spec.models, spec.weights, spec.prototypes
+    if spec.bank not in BANKS:
+        raise UsageError(f"--bank {spec.bank}: unknown; allowed: {', '.join(BANKS)}")
+    if spec.bank == "replace" and prototypes is None:
         raise UsageError("--bank replace needs --prototypes: there is nothing to put in the place of the model's bank")
     if not names or (weights is not None and len(names) == 1):
         raise UsageError("--weights needs several models" if names else "no model; give at least one name")
     given = PrototypeBank.read(prototypes) if prototypes is not None else None
-    entries = read_entries(lexicon) if lexicon not in (None, NO_LEXICON) else ()
-    outputs = LabelSet.read(seen_labels).names if seen_labels is not None else None
+    entries = read_entries(spec.lexicon) if spec.lexicon not in (None, NO_LEXICON) else ()
+    outputs = LabelSet.read(spec.seen_labels).names if spec.seen_labels is not None else None
     unnamed = _takes_seen_labels(names) if outputs is not None else None
-    folder = ModelFolder(Path(models_dir) if models_dir is not None else models_folder())
-    cache = EmbeddingCache(Path(cache_dir)) if cache_dir is not None else None
+    folder = ModelFolder(Path(spec.models_dir) if spec.models_dir is not None else models_folder())
+    cache = EmbeddingCache(Path(spec.cache_dir), warn) if spec.cache_dir is not None else None
     with remembering(cache):
-        models = [_open(name, folder, outputs if name == unnamed else None, device, precision, cache) for name in names]
+        models = [_open(name, folder, outputs if name == unnamed else None, spec, cache) for name in names]
     owner = _owner(given, models, str(prototypes)) if given is not None else None
     members = []
     for one in models:
         added = given if one is owner else None
-        own = None if added is not None and bank == "replace" else one.bank()
-        words = _lexicon(one, transfer, entries) if lexicon != NO_LEXICON else None
-        members.append(ZeroShotClassifier(one, own, transfer, embedding, cache, added, words))
+        own = None if added is not None and spec.bank == "replace" else one.bank()
+        words = _lexicon(one, spec.transfer, entries) if spec.lexicon != NO_LEXICON else None
+        members.append(ZeroShotClassifier(one, own, spec.transfer, spec.embedding, cache, added, words))
     if entries and not any(member.lexicon for member in members):
-        raise UsageError(f"--lexicon {lexicon}: {', '.join(names)} composes labels from no bank that a lexicon helps")
+        raise UsageError(
+            f"--lexicon {spec.lexicon}: {', '.join(names)} composes labels from no bank that a lexicon helps"
+        )
     return members[0] if len(members) == 1 else Ensemble(members, weights)
 
 
@@ -142,13 +149,12 @@ def _open(
     name: str,
     folder: ModelFolder,
     outputs: Sequence[str] | None,
-    device: str,
-    precision: str,
+    spec: ClassifierSpec,
     cache: EmbeddingCache | None,
 ) -> VideoModel:
     """One model, its label embeddings cached."""
-    target = resolve_device(device)
-    dtype = resolve_precision(precision, target)
+    target = resolve_device(spec.device)
+    dtype = resolve_precision(spec.precision, target)
     added = folder.find(name)
     if added is None:
         model = load_model(name, target, dtype, outputs)
@@ -157,8 +163,8 @@ def _open(
     else:
         model = load_model(str(added.file), target, dtype, added.labels)
         model.name = added.name
-    if device != "auto" and model.device.type != target.type:
-        raise UsageError(f"--device {device}: the model '{name}' runs on the {model.device} alone; take auto")
+    if spec.device != "auto" and model.device.type != target.type:
+        raise UsageError(f"--device {spec.device}: the model '{name}' runs on the {model.device} alone; take auto")
     if cache is not None:
         model.text = CachedTextEncoder(model.text, cache)
         if isinstance(model, HasTextTower):

@@ -1,29 +1,37 @@
-"""Files in, embeddings out: decoding in other processes overlaps with the model in this one.
+"""Files in, embeddings out: decoding in other processes overlaps with the models in this one.
 
-Memory is bounded by the number of decode workers and the batch size, not by the number of files, and every failure
-is a value in its place.
+Windows are encoded as they come, whatever file they are of; what waits for its turn are vectors, not frames. Memory is
+bounded by the number of decode workers and the batch size, not by the number of files or their length, and every
+failure is a value in its place.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zsar_cli.digests import FileState, digest
+from zsar_cli.engine.encoding import encode
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import VideoModel
-from zsar_cli.store.cache import EmbeddingCache, digest
-from zsar_cli.video.reader import decoder_versions
-from zsar_cli.video.types import DecodedVideo, Partial, Sampling, VideoInfo
+from zsar_cli.store.cache import EmbeddingCache
+from zsar_cli.video.decoding import Part
+from zsar_cli.video.reader import decoder_versions, reader_of
+from zsar_cli.video.types import Partial, Sampling, VideoFacts, VideoInfo, View, WindowBatch
 from zsar_cli.video.workers import DecodePool
 
-__all__ = ["EmbedSettings", "Embedding", "content_digest", "embed", "processors"]
+__all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch", "processors"]
+
+ALGORITHM = "windows/1"  # of all between a file and the model's input; another way to frames is another name
+BUFFER = 64_000_000  # bytes of results that may wait for a slow file before them
+OVERHEAD = 4096  # bytes that are counted for a result beside its vectors
 
 
 @dataclass(frozen=True)
@@ -31,166 +39,323 @@ class EmbedSettings:
     """How files become embeddings.
 
     Args:
-        sampling: which frames; None takes the model's own.
+        sampling: fields of each model's own `Sampling` that are replaced, by name.
         decoder: "pyav" or "decord".
         workers: decode processes; None takes one for each processor but one, at most 8.
-        timeout: seconds one file may take.
-        batch_size: clips the model is given at a time; None takes 1 on a CPU, where more gain nothing, and 8 elsewhere.
+        timeout: seconds a decoder may take for the next windows of a file.
+        batch_size: windows the model is given at a time; None takes 1 on a CPU, where more gain nothing, and 8
+            elsewhere.
+        hashes: how files are told apart in the cache, see `content.content_digest`.
     """
 
-    sampling: Sampling | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     decoder: str = "pyav"
     workers: int | None = None
     timeout: float = 120.0
     batch_size: int | None = None
+    hashes: str = "sampled"
+
+    def sampling_of(self, model: VideoModel) -> Sampling:
+        """The frames that are read for a model. A length of windows takes the place of their number."""
+        own = model.sampling
+        if self.sampling.get("window") is not None and "windows" not in self.sampling:
+            own = replace(own, windows=1)
+        return replace(own, **self.sampling)
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """One video as the model sees it, and where that came from.
+    """One video as a model sees it.
 
-    `clips` is float32 [N, D], one visual embedding per clip; the other fields are those of `DecodedVideo`.
+    Args:
+        facts: what is known of the file.
+        spans: float64 [N, 2], seconds, of the windows.
+        windows: float32 [N, D], one visual embedding each.
+    """
+
+    facts: VideoFacts
+    spans: Tensor
+    windows: Tensor
+
+
+# Called with a path, the number of a model, and spans [n, 2] and vectors [n, D] of windows as they were encoded.
+Watch = Callable[[str, int, Tensor, Tensor], None]
+Result = tuple[Embedding, ...] | InputError
+
+
+class Pipeline:
+    """Embeds videos for one model or several; a file is read once for all of them.
+
+    Any number of threads may call `embed` at once; they share the decode processes.
+
+    Args:
+        models: in order; those that look at the same frames share them.
+        settings: how files are read.
+        cache: where embeddings are kept; None keeps none.
+    """
+
+    def __init__(
+        self, models: Sequence[VideoModel], settings: EmbedSettings, cache: EmbeddingCache | None = None
+    ) -> None:
+        self.models, self.settings, self.cache = tuple(models), settings, cache
+        looks = [View(settings.sampling_of(model), model.geometry) for model in models]
+        self.views = tuple(dict.fromkeys(looks))
+        self.view_of = tuple(self.views.index(look) for look in looks)
+        on_cpu = all(model.device.type == "cpu" for model in models)
+        self.batch_size = settings.batch_size or (1 if on_cpu else 8)
+        self._pool: DecodePool | None = None
+        self._lock = threading.Lock()  # of the pool
+        self.computing = threading.Lock()  # of the models
+
+    def embed(self, inputs: Iterable[str | InputError], watch: Watch | None = None) -> Iterator[Result]:
+        """Each video's embeddings, one for each model, or why there are none, in the order of `inputs`.
+
+        Args:
+            inputs: paths, read as they are needed, and failures found earlier, which keep their place.
+            watch: sees windows as they are encoded, those of different files mixed; nothing of cached videos.
+        """
+        job = _Job(self, watch)
+        hold = lambda: job.held > BUFFER  # noqa: E731
+        choose = job.choose if self.cache is not None else None
+        events: Generator[tuple[int, Any], None, None] = self._decoders().stream(
+            job.numbered(inputs), choose, hold, self.settings.hashes
+        )
+        try:
+            for number, event in events:
+                job.take(number, event)
+                if job.waits_for_a_batch:
+                    job.encode_waiting()
+                yield from job.in_order()
+            job.encode_waiting()
+            yield from job.in_order()
+        finally:
+            events.close()
+
+    def close(self) -> None:
+        """End the decode processes and close the cache; both come back when they are needed."""
+        with self._lock:
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
+        if self.cache is not None:
+            self.cache.close()
+
+    def keys(self, path: str, content: str) -> list[str]:
+        """For each model the cache's key: a digest of the content and of everything else that decides embeddings."""
+        reader = reader_of(path, self.settings.decoder)
+        version = decoder_versions()[reader]
+        return [
+            digest(
+                "video", ALGORITHM, content, model.fingerprint, model.precision, asdict(self.views[view].sampling),
+                asdict(self.views[view].geometry), reader, version,
+            )
+            for model, view in zip(self.models, self.view_of, strict=True)
+        ]  # fmt: skip
+
+    def _decoders(self) -> DecodePool:
+        with self._lock:
+            if self._pool is None:
+                workers = self.settings.workers or max(1, min(8, processors() - 1))
+                self._pool = DecodePool(workers, self.settings.timeout, self.views, self.settings.decoder)
+                weakref.finalize(self, self._pool.close)
+            return self._pool
+
+
+@dataclass
+class _File:
+    """A file under way.
+
+    Args:
+        path: of it.
+        parts: for each model its spans and vectors so far.
+        keys: for each model its key in the cache.
+        known: for each model what the cache had.
+        facts: of each view that was read to its end.
+        waiting: windows that are not encoded yet.
+        ended: whether all of it was decoded.
+        state: of the file before it was digested.
     """
 
     path: str
-    clips: Tensor
-    times: tuple[float, ...]
-    info: VideoInfo
-    sampling: Sampling
-    decoder: str
-    decoder_version: str
-    partial: Partial | None
-    notes: tuple[str, ...]
+    parts: list[list[tuple[Tensor, Tensor]]]
+    known: list[Embedding | None]
+    keys: list[str] = field(default_factory=list)
+    facts: dict[int, VideoFacts] = field(default_factory=dict)
+    waiting: int = 0
+    ended: bool = False
+    state: FileState | None = None
 
 
-def embed(
-    inputs: Iterable[str | InputError],
-    model: VideoModel,
-    settings: EmbedSettings,
-    cache: EmbeddingCache | None = None,
-) -> Iterator[Embedding | InputError]:
-    """Embeddings in the order of `inputs`, whatever the number of workers, the batch size or the cache's content."""
-    sampling = settings.sampling or model.sampling
-    workers = settings.workers or max(1, min(8, processors() - 1))
-    batch_size = settings.batch_size or (1 if model.device.type == "cpu" else 8)
-    keys = _Keys(model, sampling, settings.decoder)
-    with DecodePool(workers, settings.timeout, sampling, model.geometry, settings.decoder) as pool:
-        ready: Iterator[DecodedVideo | Embedding | InputError] = pool.decode(_known_or_path(inputs, keys, cache))
-        batch: list[DecodedVideo | Embedding | InputError] = []
-        clips = 0
-        for item in ready:
-            batch.append(item)
-            clips += item.sampling.clips if isinstance(item, DecodedVideo) else 0
-            if clips >= batch_size or clips == 0:
-                yield from _encode_batch(batch, model, batch_size, keys, cache)
-                batch, clips = [], 0
-        yield from _encode_batch(batch, model, batch_size, keys, cache)
+class _Job:
+    """One run over inputs: what is under way, what waits for its turn. All but `choose` is called by one thread."""
 
+    def __init__(self, pipeline: Pipeline, watch: Watch | None) -> None:
+        self._pipeline, self._watch = pipeline, watch
+        self._files: dict[int, _File] = {}
+        self._batch: list[tuple[int, int, WindowBatch]] = []
+        self._done: dict[int, Result] = {}
+        self._next = 0
+        self.held = 0  # bytes of results that wait
 
-def _known_or_path(
-    inputs: Iterable[str | InputError], keys: _Keys, cache: EmbeddingCache | None
-) -> Iterator[str | Embedding | InputError]:
-    """A path for what must be decoded, the result itself for what is known already."""
-    for item in inputs:
-        key = keys.of(item) if cache is not None and isinstance(item, str) else None
-        hit = cache.get([key]).get(key) if cache is not None and key is not None else None
-        yield _from_cache(str(item), *hit) if hit else item
+    def numbered(self, inputs: Iterable[str | InputError]) -> Iterator[str | Result]:
+        """The inputs; in the place of a video whose embeddings are known already, those."""
+        for number, item in enumerate(inputs):
+            if isinstance(item, InputError):
+                yield item
+                continue
+            models = len(self._pipeline.models)
+            file = _File(item, [[] for _ in range(models)], [None] * models, state=FileState.now(item))
+            self._files[number] = file
+            cache = self._pipeline.cache
+            content = cache.file_digest(item, self._pipeline.settings.hashes) if cache is not None else None
+            if content is not None and not self._look_up(file, content):
+                del self._files[number]
+                yield tuple(one for one in file.known if one is not None)
+            else:
+                yield item
 
+    def choose(self, number: int, path: str, content: str | None) -> tuple[int, ...]:
+        """Which views of a file must be decoded, now that its content is known; on a thread of the pool."""
+        file, cache = self._files[number], self._pipeline.cache
+        if content is None or cache is None:
+            return tuple(range(len(self._pipeline.views)))
+        if file.state is not None and file.state == FileState.of(path):
+            cache.keep_digest(file.state, content, self._pipeline.settings.hashes)
+        return self._look_up(file, content)
 
-def _encode_batch(
-    items: list[DecodedVideo | Embedding | InputError],
-    model: VideoModel,
-    batch_size: int,
-    keys: _Keys,
-    cache: EmbeddingCache | None,
-) -> list[Embedding | InputError]:
-    """Encode the decoded videos among `items`, at most `batch_size` clips at a time, and keep them in the cache."""
-    decoded = [item for item in items if isinstance(item, DecodedVideo)]
-    if not decoded:
-        return [item for item in items if not isinstance(item, DecodedVideo)]
-    clips = torch.cat([torch.from_numpy(video.clips()) for video in decoded])
-    rows = torch.cat([model.encode_video(part) for part in torch.split(clips, batch_size)])
-    counts = [video.sampling.clips for video in decoded]
-    embedded = [_embedding(video, part) for video, part in zip(decoded, torch.split(rows, counts), strict=True)]
-    if cache is not None:
-        known = [(keys.of(item.path), item) for item in embedded]
-        cache.put("video", [(key, item.clips, _to_meta(item)) for key, item in known if key])
-    fresh = iter(embedded)
-    return [next(fresh) if isinstance(item, DecodedVideo) else item for item in items]
+    def _look_up(self, file: _File, content: str) -> tuple[int, ...]:
+        """Fetch what the cache has; returns the views of the models that it has nothing for."""
+        pipeline = self._pipeline
+        assert pipeline.cache is not None
+        file.keys = pipeline.keys(file.path, content)
+        found = pipeline.cache.get(file.keys)
+        file.known = [_from_cache(file.path, *found[key]) if key in found else None for key in file.keys]
+        missing = {view for view, known in zip(pipeline.view_of, file.known, strict=True) if known is None}
+        return tuple(sorted(missing))
 
+    def take(self, number: int, event: Part | Result | None) -> None:
+        """One event of the pool."""
+        if not isinstance(event, Part | None):  # a failure, or known embeddings
+            self._files.pop(number, None)
+            self._finish(number, event)
+            return
+        if (file := self._files.get(number)) is None:  # it failed before; the rest of it is of no use
+            return
+        if event is None:
+            file.ended = True
+            self._conclude(number)
+        elif isinstance(event.content, VideoFacts):
+            file.facts[event.view] = event.content
+        else:
+            self._batch.append((number, event.view, event.content))
+            file.waiting += 1
+            if sum(len(batch.windows) for _, _, batch in self._batch) >= self._pipeline.batch_size:
+                self.encode_waiting()
 
-def _embedding(video: DecodedVideo, clips: Tensor) -> Embedding:
-    return Embedding(
-        path=video.path,
-        clips=clips.clone(),
-        times=tuple(video.times.tolist()),
-        info=video.info,
-        sampling=video.sampling,
-        decoder=video.decoder,
-        decoder_version=video.decoder_version,
-        partial=video.partial,
-        notes=video.notes,
-    )
+    @property
+    def waits_for_a_batch(self) -> bool:
+        """Whether results pile up behind a file that only lacks the model's answer."""
+        head = self._files.get(self._next)
+        return head is not None and head.ended and head.waiting > 0 and len(self._done) >= self._pipeline.batch_size
 
+    def encode_waiting(self) -> None:
+        """Encode all windows that wait, those of a view together, and conclude the files that are whole."""
+        batch, self._batch = self._batch, []
+        for number, _, _ in batch:
+            if number in self._files:
+                self._files[number].waiting -= 1
+        for model, view in enumerate(self._pipeline.view_of):
+            mine = [(number, part) for number, seen, part in batch if seen == view and self._lacks(number, model)]
+            if mine:
+                self._encode(model, mine)
+        for number in dict.fromkeys(number for number, _, _ in batch):
+            self._conclude(number)
 
-class _Keys:
-    """Cache keys: a digest of a file's content and of everything else its embedding depends on."""
+    def _lacks(self, number: int, model: int) -> bool:
+        return number in self._files and self._files[number].known[model] is None
 
-    def __init__(self, model: VideoModel, sampling: Sampling, decoder: str) -> None:
-        self._settings = [
-            model.fingerprint,
-            model.precision,
-            asdict(sampling),
-            asdict(model.geometry),
-            decoder,
-            decoder_versions(),
+    def _encode(self, model: int, parts: list[tuple[int, WindowBatch]]) -> None:
+        frames = torch.cat([torch.from_numpy(part.frames) for _, part in parts])
+        with self._pipeline.computing:
+            results = encode(self._pipeline.models[model], frames, self._pipeline.batch_size)
+        for number, part in parts:
+            mine, results = results[: len(part.windows)], results[len(part.windows) :]
+            wrong = next((one for one in mine if isinstance(one, str)), None)
+            if (file := self._files.get(number)) is None:
+                continue
+            if wrong is not None:
+                del self._files[number]
+                self._finish(number, InputError(file.path, "model", wrong))
+                continue
+            spans = torch.tensor([[window.start, window.end] for window in part.windows], dtype=torch.float64)
+            vectors = torch.stack([one for one in mine if isinstance(one, Tensor)])
+            file.parts[model].append((spans, vectors))
+            if self._watch is not None:
+                self._watch(file.path, model, spans, vectors)
+
+    def _conclude(self, number: int) -> None:
+        """Put a file together once it is decoded and encoded to its end."""
+        file = self._files.get(number)
+        if file is None or not file.ended or file.waiting:
+            return
+        del self._files[number]
+        result = []
+        for known, view, parts in zip(file.known, self._pipeline.view_of, file.parts, strict=True):
+            if known is None:
+                spans, vectors = (torch.cat(column) for column in zip(*parts, strict=True))
+                known = Embedding(file.facts[view], spans, vectors)
+            result.append(known)
+        self._keep(file, result)
+        self._finish(number, tuple(result))
+
+    def _keep(self, file: _File, result: Sequence[Embedding]) -> None:
+        """Into the cache, unless the file changed since it was digested."""
+        cache = self._pipeline.cache
+        if cache is None or not file.keys or FileState.now(file.path) != file.state:
+            return
+        new = [
+            (key, one.windows, _to_meta(one))
+            for key, one, known in zip(file.keys, result, file.known, strict=True)
+            if known is None
         ]
-        self._contents: dict[str, str | None] = {}
+        cache.put("video", new)
 
-    def of(self, path: str) -> str | None:
-        """None for what cannot be read here; the decoder will say why."""
-        if path not in self._contents:
-            self._contents[path] = content_digest(path)
-        content = self._contents[path]
-        return content and digest("video", content, *self._settings)
+    def _finish(self, number: int, result: Result) -> None:
+        self._done[number] = result
+        self.held += _size(result)
+
+    def in_order(self) -> Iterator[Result]:
+        """The results whose turn it is."""
+        while self._next in self._done:
+            result = self._done.pop(self._next)
+            self._next += 1
+            self.held -= _size(result)
+            yield result
 
 
-def content_digest(path: str) -> str | None:
-    """sha256 of a file, or of the names and contents of a folder of frames; None for what cannot be read."""
-    try:
-        if os.path.isdir(path):
-            names = sorted(name for name in os.listdir(path) if os.path.isfile(os.path.join(path, name)))
-            return digest("folder", [(name, content_digest(os.path.join(path, name))) for name in names])
-        if not os.path.isfile(path):  # a FIFO would block
-            return None
-        hasher = hashlib.sha256()
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                hasher.update(block)
-    except OSError:
-        return None
-    # FFmpeg chooses its demuxer by the name's suffix as well as by content.
-    return f"{hasher.hexdigest()}{Path(path).suffix.lower()}"
+def _size(result: Result) -> int:
+    """Bytes, about."""
+    if isinstance(result, InputError):
+        return OVERHEAD
+    return sum(OVERHEAD + one.windows.nbytes + one.spans.nbytes for one in result)
 
 
 def _to_meta(item: Embedding) -> dict[str, Any]:
-    meta = {name: getattr(item, name) for name in ("times", "decoder", "decoder_version", "notes")}
-    partial = asdict(item.partial) if item.partial else None
-    return {**meta, "info": asdict(item.info), "sampling": asdict(item.sampling), "partial": partial}
+    return {**asdict(item.facts), "spans": item.spans.tolist()}
 
 
-def _from_cache(path: str, clips: Tensor, meta: dict[str, Any]) -> Embedding:
-    return Embedding(
-        path=path,
-        clips=clips,
-        times=tuple(meta["times"]),
-        info=VideoInfo(**meta["info"]),
-        sampling=Sampling(**meta["sampling"]),
-        decoder=meta["decoder"],
-        decoder_version=meta["decoder_version"],
-        partial=Partial(**meta["partial"]) if meta["partial"] else None,
-        notes=tuple(meta["notes"]),
-    )
+def _from_cache(path: str, windows: Tensor, meta: dict[str, Any]) -> Embedding:
+    facts = {
+        **meta,
+        "path": path,
+        "info": VideoInfo(**meta["info"]),
+        "sampling": Sampling(**meta["sampling"]),
+        "partial": Partial(**meta["partial"]) if meta["partial"] else None,
+        "times": tuple(meta["times"]),
+        "notes": tuple(meta["notes"]),
+    }
+    spans = torch.tensor(facts.pop("spans"), dtype=torch.float64)
+    return Embedding(VideoFacts(**facts), spans, windows)
 
 
 def processors() -> int:

@@ -41,7 +41,7 @@ class BuiltinModel:
 
     name = "builtin"
     fingerprint = f"builtin-{EFFICIENTNET_LITE2.sha256[:12]}"
-    sampling = Sampling(clips=1, frames=16)
+    sampling = Sampling(frames=16)
     transfer = TransferSettings(lexicon_share=0.7, transfer_weight=0.6, conse_weight=0.4)
     geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)
 

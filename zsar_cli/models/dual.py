@@ -91,7 +91,7 @@ class DualEncoder:
         self._preprocess = read_preprocess(folder)
         self.geometry = self._preprocess.geometry
         _check_size(folder, config.vision_config, self.geometry.size)
-        self.sampling = Sampling(clips=1, frames=FRAMES)
+        self.sampling = Sampling(frames=FRAMES)
         self.fingerprint = fingerprint(folder, read_config(folder), "mean of unit frame embeddings")
         padding = "max_length" if config.model_type.startswith("siglip") else "longest"
         self.tower: TextEncoder = TextTower(network, tokenizer, padding, f"{self.fingerprint}-{self.precision}")
@@ -128,7 +128,7 @@ class XClip(DualEncoder):
     def __init__(self, name: str, folder: Path, network: Any, tokenizer: Any) -> None:
         super().__init__(name, folder, network, tokenizer)
         self.width = network.config.projection_dim
-        self.sampling = Sampling(clips=1, frames=network.config.vision_config.num_frames)
+        self.sampling = Sampling(frames=network.config.vision_config.num_frames)
         # Rewriting adds to embeddings as they come from the tower, whose length therefore matters.
         self.tower = TextTower(network, tokenizer, "longest", f"{self.fingerprint}-{self.precision}", unit=False)
 

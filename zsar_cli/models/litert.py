@@ -252,7 +252,7 @@ class LiteRTModel:
         order = "\n".join(self._labels.names)
         digests = [hashlib.sha256(part).hexdigest() for part in (content, order.encode())]
         self.fingerprint = f"litert{TRANSFORM}-{digests[0][:12]}-{digests[1][:8]}"
-        self.sampling = Sampling(clips=1, frames=self._signature.frames)
+        self.sampling = Sampling(frames=self._signature.frames)
         self.geometry = Geometry(size=self._signature.size, resize=self._signature.size)
         self.text: TextEncoder = minilm()
 

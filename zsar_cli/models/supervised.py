@@ -52,7 +52,7 @@ class SupervisedModel:
         self.geometry = self._preprocess.geometry
         self._head = _last_layer(folder, network, len(classes))
         self._takes_video = type(network).__name__.endswith("ForVideoClassification")
-        self.sampling = Sampling(clips=1, frames=_frames(network.config) if self._takes_video else IMAGE_FRAMES)
+        self.sampling = Sampling(frames=_frames(network.config) if self._takes_video else IMAGE_FRAMES)
         self.fingerprint = fingerprint(folder, read_config(folder), "input of the last layer")
         self.transfer = TransferSettings(top_k=10, lexicon_share=0.5)  # as `litert`, where it was measured
         self.text: TextEncoder = minilm()

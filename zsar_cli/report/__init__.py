@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from zsar_cli.records import (
     SCHEMA,
-    Decoder,
     Failure,
     Prediction,
     Run,
-    Sampled,
     Summary,
     VideoRecord,
 )
@@ -19,12 +17,10 @@ from zsar_cli.report.writer import Writer
 __all__ = [
     "FORMATS",
     "SCHEMA",
-    "Decoder",
     "Failure",
     "OutputClosed",
     "Prediction",
     "Run",
-    "Sampled",
     "Summary",
     "VideoRecord",
     "Writer",

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zsar_cli.data.dataset import Item
-from zsar_cli.engine.pipeline import EmbedSettings, content_digest, processors
+from zsar_cli.engine.pipeline import EmbedSettings, processors
 from zsar_cli.errors import InputError, OutputError
 from zsar_cli.networks.backbones import Backbone
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.training.settings import ClipConfig
+from zsar_cli.video.content import content_digest
 from zsar_cli.video.reader import decoder_versions
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, View
 from zsar_cli.video.workers import DecodePool
 
 __all__ = ["Extracted", "extract", "pack", "packed_before", "store_frames"]
@@ -84,26 +85,22 @@ def _through(
     decoding: EmbedSettings, cache: FeatureCache,
 ) -> Iterator[tuple[str, InputError | None]]:  # fmt: skip
     """One geometry: each path when its features are in the cache, or with the reason why they are not."""
-    # What is no string comes out of the pool as it went in.
-    wanted: list[str | tuple[str, None]] = [
-        (path, None) if cache.get(keys[path]) is not None else path for path in paths
-    ]
+    known = {path for path in paths if cache.get(keys[path]) is not None}
     workers = decoding.workers or max(1, min(8, processors() - 1))
-    with DecodePool(workers, decoding.timeout, clip.sampling, geometry, decoding.decoder) as pool:
-        for path, result in zip(paths, pool.decode(wanted), strict=True):
-            if isinstance(result, InputError):
-                yield path, result
-                continue
+    with DecodePool(workers, decoding.timeout, [View(clip.sampling, geometry)], decoding.decoder) as pool:
+        fresh = pool.decode(path for path in paths if path not in known)
+        for path in paths:
+            result = None if path in known else next(fresh)
             if isinstance(result, DecodedVideo):
                 cache.put(keys[path], _grids(result, backbone, clip.flip))
-            yield path, None
+            yield path, result if isinstance(result, InputError) else None
 
 
 @torch.inference_mode()
 def _grids(video: DecodedVideo, backbone: Backbone, flip: bool) -> Array:
     """float16 [V, T, G, G, C], V = clips, then their mirror images."""
     device = next(backbone.parameters()).device
-    clips = torch.from_numpy(video.clips()).to(device)
+    clips = torch.from_numpy(video.frames).to(device)
     views = [clips, clips.flip(3)] if flip else [clips]
     grids: Array = torch.cat([backbone(view) for view in views]).half().cpu().numpy()
     return grids
@@ -169,11 +166,11 @@ def store_frames(
     part = target.with_suffix(".part")
     try:
         stored = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
-        with DecodePool(workers, decoding.timeout, sampling, geometry, decoding.decoder) as pool:
+        with DecodePool(workers, decoding.timeout, [View(sampling, geometry)], decoding.decoder) as pool:
             for row, video in enumerate(pool.decode(video.item.path for video in videos)):
                 if isinstance(video, InputError):
                     raise video
-                stored[row] = video.frames
+                stored[row] = video.frames[0]
         os.replace(part, target)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None

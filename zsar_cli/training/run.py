@@ -219,7 +219,7 @@ class TrainingRun:
             return packed_before(file)
         side = round(config.backbone.side * MARGIN)
         geometry = config.clip.geometries(side)[0]
-        sampling = replace(config.clip.sampling, clips=1, frames=STORED * config.clip.frames)
+        sampling = replace(config.clip.sampling, windows=1, frames=STORED * config.clip.frames)
         return store_frames(self._videos, sampling, geometry, self.job.decoding, file)
 
     @torch.inference_mode()

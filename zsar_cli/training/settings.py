@@ -57,7 +57,7 @@ class ClipConfig:
     @property
     def sampling(self) -> Sampling:
         """Of training."""
-        return Sampling(clips=self.clips, frames=self.frames, stride=self.stride)
+        return Sampling(windows=self.clips, frames=self.frames, frame_step=self.stride)
 
     def geometries(self, size: int) -> tuple[Geometry, ...]:
         """One for each way a frame becomes a square of `size` pixels; the first is that of classifying."""
@@ -68,7 +68,7 @@ class ClipConfig:
 
     def settings(self, size: int) -> ClipSettings:
         """Of classifying."""
-        sampling = replace(self.sampling, clips=1, frames=self.classify_frames or self.frames)
+        sampling = replace(self.sampling, windows=1, frames=self.classify_frames or self.frames)
         return ClipSettings(sampling, self.geometries(size)[0], self.flip)
 
 

@@ -5,16 +5,19 @@ Shape letters: S seen classes, E semantic dimensions, D visual dimensions.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from zsar_cli.digests import to_json
 from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.tensors import write_tensors
 
@@ -70,6 +73,14 @@ class PrototypeBank:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its classes, their embeddings and prototypes: equal banks compose alike."""
+        hasher = hashlib.sha256(to_json([self.labels, self.kind, self.model, self.text_encoder]))
+        for rows in (self.semantic, self.visual, self.phrases):
+            hasher.update(b"" if rows is None else rows.detach().float().contiguous().numpy().tobytes())
+        return f"sha256:{hasher.hexdigest()[:16]}"
 
     def select(self, names: Sequence[str]) -> PrototypeBank:
         """The named classes, in the given order. Raises PrototypeError for a name the bank does not hold."""

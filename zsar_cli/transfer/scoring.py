@@ -10,6 +10,7 @@ Up to three estimators look at a label from different sides and disagree usefull
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from zsar_cli.errors import UsageError
 from zsar_cli.transfer.bank import PrototypeBank
 
-__all__ = ["TransferSettings", "conse", "decide_among", "score_labels", "to_shares"]
+__all__ = ["TransferSettings", "aggregate", "conse", "decide_among", "score_labels", "to_shares"]
 
 normalise = torch.nn.functional.normalize
 
@@ -39,6 +40,7 @@ class TransferSettings:
         transfer_scale, conse_scale, text_scale: typical spread over labels of each similarity, so that the blend
             adds like to like.
         sharpness: of the softmax that turns blended similarities into shares.
+        aggregate: how the similarities of windows become those of the video, see `aggregate`.
     """
 
     top_k: int = 20
@@ -54,6 +56,7 @@ class TransferSettings:
     conse_scale: float = 0.1
     text_scale: float = 0.03
     sharpness: float = 2.0
+    aggregate: str = "mean"
 
     def __post_init__(self) -> None:
         for name in ("top_k", "lexicon_nearest"):
@@ -61,7 +64,11 @@ class TransferSettings:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.lexicon_share <= 1:
             raise UsageError(f"lexicon_share is {self.lexicon_share}; it must be 0 to 1")
+        if not re.fullmatch(r"mean|max|top[1-9]\d*", self.aggregate):
+            raise UsageError(f"aggregate is {self.aggregate}; allowed: mean, max, and top with a number, such as top3")
         for field in fields(self):
+            if field.name == "aggregate":
+                continue
             value = getattr(self, field.name)
             if field.name.endswith("_weight"):
                 if value < 0:
@@ -124,6 +131,19 @@ def score_labels(
         raise UsageError("all weights of the estimators this model offers are 0: nothing would be scored")
     total = sum(weight for weight, _ in parts)
     return torch.stack([weight / total * similarity for weight, similarity in parts]).sum(dim=0)
+
+
+def aggregate(similarity: Tensor, how: str = "mean") -> Tensor:
+    """From the windows of a video to the video: [N, U] -> [U].
+
+    Args:
+        similarity: of N windows to U labels.
+        how: "mean"; "max", the best window of each label; or "top3" and the like, the mean of each label's best 3.
+    """
+    if how == "mean":
+        return similarity.mean(dim=0)
+    best = 1 if how == "max" else int(how.removeprefix("top"))
+    return similarity.topk(min(best, len(similarity)), dim=0).values.mean(dim=0)
 
 
 def decide_among(general: Tensor, special: Tensor, known: Tensor, sharpness: float) -> Tensor:

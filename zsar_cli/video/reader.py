@@ -15,9 +15,10 @@ from zsar_cli.video.kinds import IMAGE_SUFFIXES
 from zsar_cli.video.sampling import check_sampling
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, VideoInfo, WindowBatch
 
-__all__ = ["DECODERS", "decoder_versions", "probe", "read_video", "read_windows"]
+__all__ = ["DECODERS", "decoder_versions", "probe", "read_video", "read_windows", "reader_of"]
 
 DECODERS = ("pyav", "decord")
+PICTURES = IMAGE_SUFFIXES | {".gif", ".apng"}  # read by Pillow, whatever the decoder
 
 
 def read_windows(
@@ -88,6 +89,11 @@ def decoder_versions() -> dict[str, str | None]:
     return {name: _version(package) for name, package in packages.items()}
 
 
+def reader_of(path: str, decoder: str) -> str:
+    """Which of the decoders reads a path where `decoder` is asked for: "images" for what Pillow reads."""
+    return "images" if os.path.isdir(path) or Path(path).suffix.lower() in PICTURES else decoder
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -117,7 +123,7 @@ def _is_images(path: str) -> bool:
             pass
     except OSError as error:
         raise InputError(path, "open", _os_reason(error)) from error
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES | {".gif", ".apng"}
+    return Path(path).suffix.lower() in PICTURES
 
 
 def _os_reason(error: OSError) -> str:

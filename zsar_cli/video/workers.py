@@ -23,10 +23,10 @@ import sys
 import tempfile
 import textwrap
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from zsar_cli.errors import InputError, UsageError, ZsarError
 from zsar_cli.video.assembly import joined
@@ -44,6 +44,7 @@ _SIGALRM = getattr(signal, "SIGALRM", None)  # Windows has none
 
 # The number of a file in the order of the paths, and: a part of it, why it failed, or None at its end.
 Event = tuple[int, Part | InputError | None]
+Ready = TypeVar("Ready")
 Choose = Callable[[int, str, str | None], Collection[int]]
 
 
@@ -93,11 +94,11 @@ class DecodePool:
 
     def stream(
         self,
-        paths: Iterable[str],
+        paths: Iterable[str | Ready],
         choose: Choose | None = None,
         hold: Callable[[], bool] = lambda: False,
         hashes: str = "sampled",
-    ) -> Iterator[Event]:
+    ) -> Generator[tuple[int, Part | InputError | Ready | None], None, None]:
         """Decodes files side by side and gives their windows as they come, those of different files mixed.
 
         For each file come its windows, view after view, each view ended by its `VideoFacts`, then None; or an
@@ -105,7 +106,7 @@ class DecodePool:
         there are processes is asked for. Closing the iterator stops the files under way.
 
         Args:
-            paths: of the files.
+            paths: of the files. Anything else among them is a result already, and comes back with its number.
             choose: called before a file is decoded, on a thread of the pool, with its number, path and content digest
                 (None where it cannot be read); returns which views to decode. None decodes all and digests nothing.
             hold: while it is true and any file is under way, no further one is begun.
@@ -121,10 +122,14 @@ class DecodePool:
         try:
             while True:
                 while not exhausted and under_way <= len(self._workers) and not (under_way and hold()):
-                    number, path = next(numbered, (0, None))
-                    if path is None:
+                    try:
+                        number, path = next(numbered)
+                    except StopIteration:
                         exhausted = True
                         break
+                    if not isinstance(path, str):
+                        yield number, path
+                        continue
                     job = _Job(number, path, choose, hashes, _Sender(events, (stopped, self._closed)))
                     self._threads.submit(self._run, job)
                     under_way += 1
