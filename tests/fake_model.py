@@ -32,7 +32,7 @@ class FakeModel:
 
     name = "fake"
     precision = "float32"
-    sampling = Sampling(clips=2, frames=3)
+    sampling = Sampling(windows=2, frames=3)
     geometry = Geometry(size=32)
     transfer = TransferSettings(top_k=2, temperature=0.2)
     device = torch.device("cpu")

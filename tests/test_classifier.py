@@ -36,14 +36,14 @@ def test_one_path_gives_one_record_best_first(classifier: ZeroShotClassifier, ho
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=1e-6)
     assert {prediction.label for prediction in record.predictions} == {"jumping", "bright", "sleeping"}
-    assert record.decoder is not None and record.decoder.name == "pyav"
+    assert record.facts is not None and record.facts.decoder == "pyav" and record.windows == 2
 
 
-def test_scores_of_clips_are_averaged_before_labels_compete(classifier: ZeroShotClassifier, home: Path) -> None:
+def test_scores_of_windows_are_averaged_before_labels_compete(classifier: ZeroShotClassifier, home: Path) -> None:
     (video,) = classifier.embed([str(home / "1.mp4")])
-    assert not isinstance(video, InputError) and video.clips.shape == (2, 16)
+    assert not isinstance(video, InputError) and video[0].windows.shape == (2, 16)
     labelled = classifier.prepare(LabelSet.from_names(["jumping", "sleeping"]))
-    each = score_labels(video.clips, classifier.transfer, classifier.bank, labelled.prototypes).numpy()
+    each = score_labels(video[0].windows, classifier.transfer, classifier.bank, labelled.prototypes).numpy()
     powers = np.exp(classifier.transfer.sharpness * each.mean(axis=0))
     expected = dict(zip(["jumping", "sleeping"], powers / powers.sum(), strict=True))
     for prediction in classifier.record(video, labelled).predictions:
@@ -78,7 +78,7 @@ def test_class_means_are_unit_means_and_classify_their_own_videos(classifier: Ze
     assert bank.labels == ("kind 0", "kind 1") and bank.kind == "class means"
     assert [failure.path for failure in failures] == [str(home / "gone.mp4")]
     assert len(done) == 5
-    embeddings = [item.clips.mean(dim=0).numpy() for item in classifier.embed(path for path, _ in pairs)]
+    embeddings = [item[0].windows.mean(dim=0).numpy() for item in classifier.embed(path for path, _ in pairs)]
     units = [row / np.linalg.norm(row) for row in embeddings]
     means = [(units[0] + units[2]) / 2, (units[1] + units[3]) / 2]
     expected = means[0] - (means[0] + means[1]) / 2
@@ -90,7 +90,7 @@ def test_class_means_are_unit_means_and_classify_their_own_videos(classifier: Ze
 def test_a_single_class_keeps_its_own_mean(classifier: ZeroShotClassifier, home: Path) -> None:
     bank, _ = classifier.class_means([(str(home / "0.mp4"), "only")])
     (video,) = classifier.embed([str(home / "0.mp4")])
-    mean = video.clips.mean(dim=0)
+    mean = video[0].windows.mean(dim=0)
     torch.testing.assert_close(bank.visual[0], mean / mean.norm())
 
 
@@ -107,7 +107,7 @@ def test_explain_names_seen_classes(classifier: ZeroShotClassifier) -> None:
 
 
 def test_run_names_everything_a_result_depends_on(classifier: ZeroShotClassifier) -> None:
-    run = classifier.run(LabelSet.from_names(["jumping"])).to_dict()
+    run = classifier.describe(LabelSet.from_names(["jumping"])).to_dict()
     assert run["model"] == {"name": "fake", "fingerprint": "fake-1"}
     assert run["settings"]["top_k"] == 2
     assert run["settings"]["sampling"]["frames"] == 3

@@ -149,11 +149,11 @@ def test_a_folder_of_frames_and_an_animation_are_videos(zsar_here: Here, tmp_pat
     assert dance["video"]["codec"] == "gif"
 
 
-def test_clips_and_key_frames_are_told(zsar_here: Here, few: Path) -> None:
-    options = ["--label", "swimming", "--format", "jsonl", "--clips", 2, "--frames", 3, "--fast"]
+def test_windows_and_key_frames_are_told(zsar_here: Here, few: Path) -> None:
+    options = ["--label", "swimming", "--format", "jsonl", "--windows", 2, "--frames", 3, "--fast"]
     (record,) = zsar_here("classify", "a.mp4", *options, cwd=few, code=0).records
     sampling = record["sampling"]
-    assert (sampling["clips"], sampling["frames"], sampling["mode"]) == (2, 3, "key frames")
+    assert (sampling["windows"], sampling["frames"], sampling["mode"]) == (2, 3, "key frames")
     assert len(sampling["times"]) == 6
     assert record["notes"][0].startswith("key frames: up to 0.")
     assert record["run"]["settings"]["sampling"]["exact"] is False

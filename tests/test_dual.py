@@ -19,7 +19,7 @@ from zsar_cli.models.base import ConditionsText, HasTextTower
 from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, XClip, action_texts
 from zsar_cli.models.open import load_model
 from zsar_cli.transfer.scoring import score_labels
-from zsar_cli.video.types import Sampling, VideoInfo
+from zsar_cli.video.types import Sampling, VideoFacts, VideoInfo
 
 CPU = torch.device("cpu")
 TEXTS = ("riding a bike", "archery", "a b c d e f g h i j k l m n o p q r s t u v w x y z")
@@ -90,12 +90,10 @@ def test_shares_of_xclip_are_its_own_softmax() -> None:
 
     model = load("xclip")
     clips = frames(model, videos=1)
-    video = Embedding(
-        "x.mp4", model.encode_video(clips), (0.0,), VideoInfo(32, 32, 1.0, 4.0, "h264", "mp4"), Sampling(1, 4), "pyav",
-        "1", None, (),
-    )  # fmt: skip
+    facts = VideoFacts("x.mp4", VideoInfo(32, 32, 1.0, 4.0, "h264", "mp4"), Sampling(1, 4), "pyav", "1")
+    video = Embedding(facts, torch.tensor([[0.0, 1.0]]), model.encode_video(clips))
     classifier = ZeroShotClassifier(model, None)
-    record = classifier.record(video, classifier.prepare(LabelSet(tuple(LABELS))))
+    record = classifier.record((video,), classifier.prepare(LabelSet(tuple(LABELS))))
     inputs = own_inputs("xclip", clips)
     with torch.inference_mode():
         own = AutoModel.from_pretrained(checkpoints.of("xclip"))(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from videos import write_video
 
 from zsar_cli import LabelSet, ZeroShotClassifier, load
 from zsar_cli.engine.ensemble import Ensemble
-from zsar_cli.engine.pipeline import Embedding
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label
 from zsar_cli.transfer.scoring import TransferSettings
@@ -27,7 +28,7 @@ class OtherModel(FakeModel):
     """Sees other frames in another space, and is surer of itself."""
 
     name = "other"
-    sampling = Sampling(clips=1, frames=5)
+    sampling = Sampling(frames=5)
     transfer = TransferSettings(top_k=3, temperature=0.3, sharpness=4.0)
 
     def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
@@ -94,7 +95,7 @@ def test_a_specialist_divides_what_the_others_give_to_the_labels_it_knows(home: 
     assert found["sleeping"] == pytest.approx(sleeping, rel=1e-5)
     assert found["jumping"] == pytest.approx((jumping + bright) * own[0] / (own[0] + own[2]), rel=1e-5)
     assert found["bright"] == pytest.approx((jumping + bright) * own[2] / (own[0] + own[2]), rel=1e-5)
-    members = both.run(LABELS).settings["members"]
+    members = both.describe(LABELS).settings["members"]
     assert members[0]["weight"] == 1 and members[1]["decides_among"] == ["jumping", "bright"]
 
     unknown = LabelSet.from_names(["jumping", "sleeping"])  # it knows one alone: there is nothing to decide
@@ -117,39 +118,73 @@ def test_a_weight_of_nought_leaves_a_model_out(members: list[ZeroShotClassifier]
 
 
 def test_an_error_of_one_member_is_the_error_of_the_video(members: list[ZeroShotClassifier], home: Path) -> None:
-    def embed(inputs: object) -> Iterator[Embedding | InputError]:
-        for item in ZeroShotClassifier.embed(members[1], inputs):  # type: ignore[arg-type]
-            yield InputError(item.path, "decode", "will not", "fake") if item.path.endswith("1.mp4") else item
+    first = str(home / "0.mp4")
+    (whole,) = members[1].embed([first])
+    assert not isinstance(whole, InputError)
+    bad = whole[0].windows[0]
 
-    members[1].embed = embed  # type: ignore[method-assign, assignment]
-    paths = [str(home / name) for name in ("0.mp4", "1.mp4", "absent.mp4", "2.mp4")]
-    records = Ensemble(members).classify(paths, LABELS)
-    errors = [record.error and record.error.reason for record in records]
-    assert errors == [None, "will not", "no such file or folder", None]
+    def encode_video(clips: torch.Tensor) -> torch.Tensor:
+        rows = OtherModel.encode_video(members[1].model, clips)  # type: ignore[arg-type]
+        return torch.where(torch.isclose(rows, bad).all(dim=1)[:, None], torch.nan, rows)
+
+    members[1].model.encode_video = encode_video  # type: ignore[method-assign]
+    paths = [str(home / "1.mp4"), first, str(home / "absent.mp4"), str(home / "2.mp4")]
+    both = Ensemble(members)
+    records = both.classify(paths, LABELS)
+    errors = [record.error and (record.error.stage, record.error.reason[:31]) for record in records]
+    expected = ("model", "the model gives numbers that ar"), ("find", "no such file or folder")
+    assert errors == [None, *expected, None]
     assert [record.path for record in records] == paths
-    with pytest.raises(InputError, match="will not"):
-        Ensemble(members).classify(paths[1], LABELS)
+    with pytest.raises(InputError, match="not finite"):
+        both.classify(first, LABELS)
 
 
 def test_notes_and_damage_of_all_members_are_kept(members: list[ZeroShotClassifier], home: Path) -> None:
-    from dataclasses import replace
-
-    changes = [
-        {"notes": ("both", "first"), "partial": Partial(0.75, "some")},
-        {"notes": ("both", "second"), "partial": Partial(0.5, "more")},
-    ]
-    for member, change in zip(members, changes, strict=True):
-        (video,) = ZeroShotClassifier.embed(member, [str(home / "0.mp4")])
-        changed = replace(video, **change)  # type: ignore[arg-type, type-var]
-        member.embed = lambda inputs, changed=changed: iter([changed])  # type: ignore[method-assign, assignment]
-    record = Ensemble(members).classify(str(home / "0.mp4"), LABELS)
+    both = Ensemble(members)
+    (video,) = both.embed([str(home / "0.mp4")])
+    assert not isinstance(video, InputError)
+    changes = (("both", "first"), Partial(0.75, "some")), (("both", "second"), Partial(0.5, "more"))
+    changed = tuple(
+        replace(part, facts=replace(part.facts, notes=notes, partial=partial))
+        for part, (notes, partial) in zip(video, changes, strict=True)
+    )
+    record = both.record(changed, both.prepare(LABELS))
     assert record.notes == ("both", "first", "second")
     assert record.partial == Partial(0.5, "more")
-    assert record.sampling is not None and (record.sampling.clips, record.sampling.frames) == (2, 3)  # the first's
+    assert record.facts is not None and record.facts.sampling == FakeModel.sampling  # the first's
+
+
+def test_a_file_is_read_once_for_models_that_look_at_the_same_frames(home: Path) -> None:
+    alike = [ZeroShotClassifier(model, model.bank()) for model in (FakeModel("one"), FakeModel("two"))]
+    alike[1].model.name = "two"
+    both = Ensemble([*alike, ZeroShotClassifier(OtherModel("other"), None, added=OtherModel("other").bank())])
+    assert len(both.pipeline.views) == 2 and both.pipeline.view_of == (0, 0, 1)
+    (video,) = both.embed([str(home / "0.mp4")])
+    assert not isinstance(video, InputError)
+    assert torch.equal(video[0].windows, video[1].windows)
+
+
+def test_windows_of_all_members_are_compared_one_by_one(members: list[ZeroShotClassifier], home: Path) -> None:
+    path, settings = str(home / "0.mp4"), EmbedSettings(sampling={"window": 1.0})
+    seconds = [ZeroShotClassifier(member.model, member.bank, embedding=settings) for member in members]
+    both = Ensemble(seconds, (1, 3))
+    (video,) = both.embed([path])
+    labelled = both.prepare(LABELS)
+    assert not isinstance(video, InputError)
+    found = both.window_similarity(video, labelled)
+    parts = [
+        member.window_similarity((part,), member.prepare(LABELS)) for member, part in zip(seconds, video, strict=True)
+    ]
+    torch.testing.assert_close(found, 0.25 * parts[0] + 0.75 * parts[1])
+    with pytest.raises(UsageError, match="different windows"):
+        own = Ensemble(members)
+        (uneven,) = own.embed([path])
+        assert not isinstance(uneven, InputError)
+        own.window_similarity(uneven, own.prepare(LABELS))
 
 
 def test_run_names_every_model_with_its_weight(members: list[ZeroShotClassifier]) -> None:
-    run = Ensemble(members, (1, 3)).run(LABELS).to_dict()
+    run = Ensemble(members, (1, 3)).describe(LABELS).to_dict()
     assert run["model"] == {"name": "fake + other", "fingerprint": "fake-1 + other-1"}
     assert run["device"] == "cpu" and run["precision"] == "float32"
     assert [(one["model"], one["weight"], one["sampling"]["frames"]) for one in run["settings"]["members"]] == [

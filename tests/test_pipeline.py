@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,11 +10,27 @@ import torch
 from fake_model import FakeModel
 from videos import folder, truncated, write_video
 
-from zsar_cli.engine.pipeline import Embedding, EmbedSettings, embed
+from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline
 from zsar_cli.errors import InputError
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.reader import read_video
 from zsar_cli.video.types import Sampling
+
+
+def embed(
+    inputs: Iterable[str | InputError], model: FakeModel, settings: EmbedSettings, cache: EmbeddingCache | None = None
+) -> Iterator[Embedding | InputError]:
+    """What one model sees; decode processes and cache are closed at the end."""
+    pipeline = Pipeline([model], settings, cache)
+    try:
+        for item in pipeline.embed(inputs):
+            yield item if isinstance(item, InputError) else item[0]
+    finally:
+        pipeline.close()
+
+
+def path_of(item: Embedding | InputError) -> str:
+    return item.path if isinstance(item, InputError) else item.facts.path
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +47,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def reference(path: str, model: FakeModel, sampling: Sampling) -> torch.Tensor:
     """The embedding of one file, read in this process."""
     decoded = read_video(path, sampling, model.geometry)
-    return model.encode_video(torch.from_numpy(decoded.clips()))
+    return model.encode_video(torch.from_numpy(decoded.frames))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -39,23 +55,23 @@ def reference(path: str, model: FakeModel, sampling: Sampling) -> torch.Tensor:
 def test_order_and_numbers_do_not_depend_on_workers_or_batch(videos: list[str], workers: int, batch_size: int) -> None:
     model = FakeModel()
     results = list(embed(videos, model, EmbedSettings(workers=workers, batch_size=batch_size)))
-    assert [item.path for item in results] == videos
+    assert [path_of(item) for item in results] == videos
     assert max(model.batches) <= batch_size
     for item in results:
         if isinstance(item, InputError):
             assert item.path.endswith("bad.mp4")
             continue
-        torch.testing.assert_close(item.clips, reference(item.path, model, model.sampling))
-        assert len(item.times) == 6
+        torch.testing.assert_close(item.windows, reference(item.facts.path, model, model.sampling))
+        assert len(item.facts.times) == 6
     assert sum(isinstance(item, InputError) for item in results) == 1
     (partial,) = (item for item in results if isinstance(item, Embedding) and item.partial)
-    assert partial.path.endswith("cut.mkv")
+    assert partial.facts.path.endswith("cut.mkv")
 
 
 def test_failures_found_earlier_keep_their_place(videos: list[str]) -> None:
     missing = InputError("gone.mp4", "find", "no such file or folder")
     results = list(embed([videos[0], missing, videos[1]], FakeModel(), EmbedSettings(workers=1)))
-    assert [item.path for item in results] == [videos[0], "gone.mp4", videos[1]]
+    assert [path_of(item) for item in results] == [videos[0], "gone.mp4", videos[1]]
     assert results[1] is missing
 
 
@@ -70,8 +86,8 @@ def test_a_second_run_decodes_nothing_and_gives_the_same(videos: list[str], tmp_
     ]
     for before, after in zip(first, second, strict=True):
         if isinstance(before, Embedding) and isinstance(after, Embedding):
-            assert torch.equal(before.clips, after.clips)
-            assert replace(after, clips=before.clips) == before
+            assert torch.equal(before.windows, after.windows) and torch.equal(before.spans, after.spans)
+            assert after.facts == before.facts
 
 
 def test_a_copy_under_another_name_is_known_and_changed_content_is_not(videos: list[str], tmp_path: Path) -> None:
@@ -82,19 +98,19 @@ def test_a_copy_under_another_name_is_known_and_changed_content_is_not(videos: l
     model = FakeModel()
     (item,) = embed([str(copy)], model, settings, cache)
     assert not model.batches
-    assert item.path == str(copy)
+    assert path_of(item) == str(copy)
     write_video(copy, first=999)
     (changed,) = embed([str(copy)], model, settings, cache)
     assert model.batches == [1, 1]
     assert isinstance(changed, Embedding)
-    torch.testing.assert_close(changed.clips, reference(str(copy), FakeModel(), FakeModel.sampling))
+    torch.testing.assert_close(changed.windows, reference(str(copy), FakeModel(), FakeModel.sampling))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"sampling": Sampling(clips=1, frames=3)},
-        {"sampling": Sampling(clips=2, frames=3, exact=False)},
+        {"sampling": {"windows": 1}},
+        {"sampling": {"exact": False}},
         {"decoder": "decord"},
     ],
 )

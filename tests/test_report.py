@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,10 @@ from zsar_cli.errors import InputError, OutputError, UsageError
 from zsar_cli.report import (
     FORMATS,
     SCHEMA,
-    Decoder,
     Failure,
     OutputClosed,
     Prediction,
     Run,
-    Sampled,
     Summary,
     VideoRecord,
     check_target,
@@ -31,7 +30,7 @@ from zsar_cli.report import (
     open_writer,
 )
 from zsar_cli.report.csv_format import COLUMNS
-from zsar_cli.video.types import Partial, Sampling, VideoInfo
+from zsar_cli.video.types import Partial, Sampling, VideoFacts, VideoInfo
 
 DOCS = Path(__file__).parent.parent / "docs" / "formats.md"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's devices and limits")
@@ -51,22 +50,29 @@ RUN = Run(
 )
 DONE = VideoRecord(
     "clips/a b.mp4",
-    (Prediction("riding a bike", 0.1 + 0.2), Prediction('say "hi", x', 0.25), Prediction("太极拳", -1e-9)),
-    video=VideoInfo(320, 240, 7.20720720720, 29.97002997, "h264", "mov,mp4", 90),
-    decoder=Decoder("pyav", "18.1.0 (FFmpeg 8.0)"),
-    sampling=Sampled.of(Sampling(clips=1, frames=2), [0.0, 3.60360360]),
-    notes=("first", "second"),
-)
+    (
+        Prediction("riding a bike", 0.1 + 0.2, 1.5),
+        Prediction('say "hi", x', 0.25, -2.0),
+        Prediction("太极拳", -1e-9, 0.0),
+    ),
+    facts=VideoFacts(
+        "clips/a b.mp4", VideoInfo(320, 240, 7.20720720720, 29.97002997, "h264", "mov,mp4", 90),
+        Sampling(frames=2), "pyav", "18.1.0 (FFmpeg 8.0)", (0.0, 3.60360360), notes=("first", "second"),
+    ),
+    windows=1,
+)  # fmt: skip
 PARTIAL = VideoRecord(
     "cut.avi",
-    (Prediction("archery", 0.5),),
-    video=VideoInfo(320, 240, None, None, "mpeg4", "avi"),
-    decoder=Decoder("pyav", "18.1.0"),
-    sampling=Sampled.of(Sampling(clips=2, frames=1, stride=0.5, exact=False), [0.0, 1.5]),
-    partial=Partial(0.62, "the file ends early"),
-)
+    (Prediction("archery", 0.5, 0.125),),
+    facts=VideoFacts(
+        "cut.avi", VideoInfo(320, 240, None, None, "mpeg4", "avi"),
+        Sampling(windows=2, frames=1, frame_step=0.5, exact=False), "pyav", "18.1.0", (0.0, 1.5),
+        Partial(0.62, "the file ends early"),
+    ),
+    windows=2,
+)  # fmt: skip
 FAILED = VideoRecord.failed(InputError("bad\nname.mp4", "decode", "no frame, none", "pyav"))
-NOT_UTF8 = VideoRecord(os.fsdecode(b"caf\xe9.mp4"), (Prediction("archery", 0.5),))
+NOT_UTF8 = VideoRecord(os.fsdecode(b"caf\xe9.mp4"), (Prediction("archery", 0.5, 0.125),))
 RECORDS = (DONE, FAILED, PARTIAL, NOT_UTF8)
 
 
@@ -84,7 +90,7 @@ def written(format, tmp_path, records=RECORDS, top_k=None):
 NULL = type(None)
 RECORD_SCHEMA = {
     "path": str,
-    "predictions": [{"label": str, "score": float}],
+    "predictions": [{"label": str, "score": float, "similarity": float}],
     "error": (NULL, {"stage": str, "reason": str, "decoder": (NULL, str)}),
     "video": (
         NULL,
@@ -99,7 +105,19 @@ RECORD_SCHEMA = {
         },
     ),
     "decoder": (NULL, {"name": str, "version": str}),
-    "sampling": (NULL, {"clips": int, "frames": int, "stride": (NULL, float), "mode": str, "times": [float]}),
+    "sampling": (
+        NULL,
+        {
+            "windows": int,
+            "frames": int,
+            "window": (NULL, float),
+            "stride": (NULL, float),
+            "frame_step": (NULL, float),
+            "mode": str,
+            "times": [float],
+        },
+    ),
+    "windows": (NULL, int),
     "partial": (NULL, {"share": float, "reason": str}),
     "notes": [str],
 }
@@ -149,7 +167,7 @@ def keys_of(schema):
 def test_json_is_one_document_of_the_schema(tmp_path):
     document = json.loads(written("json", tmp_path))
     assert fits(document, DOCUMENT_SCHEMA)
-    assert document["schema"] == SCHEMA == "zsar.result/1"
+    assert document["schema"] == SCHEMA == "zsar.result/2"
     assert document["summary"] == {"total": 4, "done": 3, "failed": 1, "partial": 1}
     assert document["complete"] is True
     first, failed, partial, odd = document["results"]
@@ -203,7 +221,7 @@ def test_csv_has_a_row_per_prediction(tmp_path):
         "no frame, none",
         "pyav",
     ]
-    assert [rows[4][key] for key in ("partial_share", "partial_reason", "stride", "mode")] == [
+    assert [rows[4][key] for key in ("partial_share", "partial_reason", "frame_step", "mode")] == [
         "0.62",
         "the file ends early",
         "0.5",
@@ -216,13 +234,13 @@ def test_csv_has_a_row_per_prediction(tmp_path):
 
 @pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", '"', ",", " a ", "'", "\\", "a;b", "\t"])
 def test_csv_cells_come_back(tmp_path, text):
-    data = written("csv", tmp_path, [VideoRecord(text, notes=(text,))])
+    data = written("csv", tmp_path, [VideoRecord(text, facts=replace(DONE.facts, notes=(text,)))])
     (row,) = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
     assert (row["path"], row["notes"]) == (text, text)
 
 
 def test_table_off_a_terminal_is_plain_and_whole(tmp_path):
-    long = VideoRecord("folder/" * 60 + "x.mp4", (Prediction("walking", 0.5),))
+    long = VideoRecord("folder/" * 60 + "x.mp4", (Prediction("walking", 0.5, 0.0),))
     assert written("table", tmp_path, (*RECORDS, long, VideoRecord("none.mp4"))).decode() == (
         "clips/a b.mp4\n"
         "    1  riding a bike    0.300\n"
@@ -320,11 +338,13 @@ def test_docs_mention_every_key():
 
 def test_records_refuse_what_cannot_be():
     with pytest.raises(ValueError, match="the score of 'a' is nan"):
-        Prediction("a", float("nan"))
+        Prediction("a", float("nan"), 0.0)
+    with pytest.raises(ValueError, match="the similarity of 'a' is inf"):
+        Prediction("a", 0.0, float("inf"))
     with pytest.raises(ValueError, match="best first"):
-        VideoRecord("x", (Prediction("a", 0.1), Prediction("b", 0.2)))
+        VideoRecord("x", (Prediction("a", 0.1, 0.0), Prediction("b", 0.2, 0.0)))
     with pytest.raises(ValueError, match="no predictions"):
-        VideoRecord("x", (Prediction("a", 0.1),), error=Failure("open", "gone"))
+        VideoRecord("x", (Prediction("a", 0.1, 0.0),), error=Failure("open", "gone"))
 
 
 def test_summary_counts():
@@ -525,7 +545,7 @@ target = Path(sys.argv[2]) if len(sys.argv) > 2 else None
 try:
     with open_writer(sys.argv[1], target, overwrite=False, run=run) as writer:
         for number in range(100_000):
-            writer.write(VideoRecord(f"{number}.mp4", (Prediction("archery", 0.5),)))
+            writer.write(VideoRecord(f"{number}.mp4", (Prediction("archery", 0.5, 0.125),)))
             if number == 10:
                 print("ten", file=sys.stderr, flush=True)
 except OutputClosed as error:

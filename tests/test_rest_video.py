@@ -84,9 +84,9 @@ def test_the_engine_scores_as_training_does(bundle: Path, clip: Path) -> None:
         (video,) = classifier.embed([str(clip)])
         found = classifier.similarity(video, classifier.prepare(LabelSet.from_names(UNSEEN)))  # type: ignore[arg-type]
         expected = (
-            transfer_scores(video.clips, t, read.owner, bank, top_k=3, temperature=0.1)  # type: ignore[union-attr]
+            transfer_scores(video[0].windows, t, read.owner, bank, top_k=3, temperature=0.1)  # type: ignore[union-attr]
             if way == "transfer"
-            else text_scores(video.clips, t, read.owner)  # type: ignore[union-attr]
+            else text_scores(video[0].windows, t, read.owner)  # type: ignore[union-attr]
         )
         torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-5)
 

@@ -59,7 +59,7 @@ def test_features_are_those_of_each_view_of_each_video(items: list[Item], tmp_pa
     assert packed.shape == (4, 4, 2, 2, 2, 2) and packed.dtype == torch.float16
     for row, item in enumerate(items):
         for start, geometry in zip((0, 2), CLIP.geometries(64), strict=True):
-            frames = torch.from_numpy(read_video(item.path, CLIP.sampling, geometry).clips())
+            frames = torch.from_numpy(read_video(item.path, CLIP.sampling, geometry).frames)
             with torch.inference_mode():
                 torch.testing.assert_close(packed[row, start].float(), net(frames)[0], rtol=1e-2, atol=1e-3)
                 torch.testing.assert_close(packed[row, start + 1].float(), net(frames.flip(3))[0], rtol=1e-2, atol=1e-3)

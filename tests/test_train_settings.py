@@ -101,7 +101,7 @@ def test_classifying_looks_as_training_did(view: str) -> None:
     clip = read_run_config({"view": view, "frames": 5, "clips": 3}, "file").clip
     settings = clip.settings(96)
     assert settings.geometry in clip.geometries(96)
-    assert (settings.sampling.clips, settings.sampling.frames, settings.mirror) == (1, 5, True)
+    assert (settings.sampling.windows, settings.sampling.frames, settings.mirror) == (1, 5, True)
     more = replace(clip, classify_frames=9)
     assert (more.settings(96).sampling.frames, more.sampling.frames) == (9, 5)
 

@@ -5,7 +5,7 @@
 The manifest is tab-separated with a header; its columns `path` (relative to the manifest) and `label` are used. The
 ordinary command line is run, with any further options handed to it, so what is measured is what a user gets:
 
-    python examples/benchmarks/accuracy.py --manifest ... --labels ... -- --clips 3 --precision bf16
+    python examples/benchmarks/accuracy.py --manifest ... --labels ... -- --windows 3 --precision bf16
 
 Printed: mean-per-class and plain top-1 and top-5, with a bootstrap confidence interval over classes. A video that
 fails counts as wrong.

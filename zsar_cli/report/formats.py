@@ -8,19 +8,13 @@ from types import MappingProxyType
 
 from zsar_cli.errors import UsageError
 from zsar_cli.records import Run
-from zsar_cli.report.csv_format import CsvWriter
-from zsar_cli.report.json_format import JsonLinesWriter, JsonWriter
 from zsar_cli.report.output import Output
-from zsar_cli.report.table_format import TableWriter
 from zsar_cli.report.writer import Writer
 
 __all__ = ["FORMATS", "check_format", "format_for", "open_writer"]
 
-_WRITERS: Mapping[str, type[Writer]] = MappingProxyType(
-    {"table": TableWriter, "json": JsonWriter, "jsonl": JsonLinesWriter, "csv": CsvWriter}
-)
 _SUFFIXES: Mapping[str, str] = MappingProxyType({".txt": "table", ".json": "json", ".jsonl": "jsonl", ".csv": "csv"})
-FORMATS = tuple(_WRITERS)
+FORMATS = ("table", "json", "jsonl", "csv")
 
 
 def format_for(target: Path | None) -> str:
@@ -58,6 +52,16 @@ def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, 
         UsageError: the format or `top_k` is not allowed.
         OutputError: the target exists, is in no folder, or cannot be written.
     """
+    from zsar_cli.report.csv_format import CsvWriter
+    from zsar_cli.report.json_format import JsonLinesWriter, JsonWriter
+    from zsar_cli.report.table_format import TableWriter
+
+    writers: dict[str, type[Writer]] = {
+        "table": TableWriter,
+        "json": JsonWriter,
+        "jsonl": JsonLinesWriter,
+        "csv": CsvWriter,
+    }
     if top_k is not None and top_k < 1:
         raise UsageError(f"top_k {top_k} is not allowed; give 1 or more")
-    return _WRITERS[check_format(format)](Output(target, overwrite), run, top_k)
+    return writers[check_format(format)](Output(target, overwrite), run, top_k)
