@@ -126,7 +126,7 @@ def test_files_that_cannot_be_read_are_named(zsar_here: Here, tmp_path: Path) ->
     for name, message in (
         ("none.yaml", "none.yaml: cannot be read: No such file or directory"),
         (".", ".: cannot be read: Is a directory"),
-        ("latin.yaml", "latin.yaml: is not a YAML file: 'utf-8' codec can't decode byte 0xe9"),
+        ("latin.yaml", "latin.yaml: is not text in UTF-8: 'utf-8' codec can't decode byte 0xe9"),
     ):
         run = zsar_here("classify", "a.mp4", "--label", "x", "--config", name, cwd=tmp_path, code=2)
         assert f"Invalid value for '--config': {message}" in run.prose

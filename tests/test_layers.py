@@ -17,6 +17,7 @@ ROOMS = (
     "_version",
     "errors",
     "digests",
+    "plain",
     "tensors",
     "labels",
     "video",

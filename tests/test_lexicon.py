@@ -98,7 +98,7 @@ def test_reading_a_users_file(tmp_path: Path) -> None:
         ("- {action: a, motion: [b]}", r"entry 1 \(a\): 'motion' must be one text"),
         ("- {action: '...'}", "entry 1 .*: '...' is not a label: a label needs a letter or a digit"),
         ("- {action: a}\n- {action: b, also: [A]}", r"entry 2 \(b\): 'a' is a name of entry 1 too; keep one"),
-        ("- {action: a", "not YAML in UTF-8: .*line"),
+        ("- {action: a", "is not a YAML file: .*line"),
     ],
 )
 def test_a_malformed_file_is_refused_by_file_entry_and_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
@@ -109,7 +109,7 @@ def test_a_malformed_file_is_refused_by_file_entry_and_what_is_allowed(tmp_path:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LabelError, match=r"none\.yaml: the lexicon cannot be read: No such file"):
+    with pytest.raises(LabelError, match=r"none\.yaml: cannot be read: No such file"):
         read_entries(tmp_path / "none.yaml")
 
 

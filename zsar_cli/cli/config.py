@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
+
+from zsar_cli import plain
+from zsar_cli.errors import ConfigError
 
 __all__ = ["read_config", "read_yaml", "take_options"]
 
@@ -29,11 +31,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         typer.BadParameter: it cannot be read, or is something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{path}: is not a YAML file: {' '.join(str(error).split())}") from None
+        content = plain.read_yaml(path, ConfigError)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
     if content is None:
         content = {}
     if not isinstance(content, dict):

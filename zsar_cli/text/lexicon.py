@@ -22,6 +22,7 @@ from torch import Tensor
 
 from zsar_cli.errors import LabelError, UsageError
 from zsar_cli.labels import Label
+from zsar_cli.plain import read_yaml
 from zsar_cli.text.encoder import TextEncoder, encode_text_groups
 
 __all__ = ["SEMANTIC_FILE", "Entry", "Lexicon", "packaged_lexicon", "read_entries"]
@@ -122,14 +123,7 @@ def read_entries(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
     Raises:
         LabelError: the file is missing or not such a list; the message names file, entry and what is allowed.
     """
-    import yaml
-
-    try:
-        root = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise LabelError(f"{path}: the lexicon cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LabelError(f"{path}: not YAML in UTF-8: {' '.join(str(error).split())}") from None
+    root = read_yaml(Path(path), LabelError, text=True)
     if not isinstance(root, list) or not root:
         raise LabelError(f"{path}: a lexicon is a list of entries such as '- {{action: juggling, also: [...]}}'")
     entries: list[Entry] = []

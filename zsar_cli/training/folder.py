@@ -25,6 +25,7 @@ import torch
 import yaml
 
 from zsar_cli.errors import InputError, OutputError, UsageError
+from zsar_cli.plain import read_yaml
 
 __all__ = ["RunFolder"]
 
@@ -69,7 +70,7 @@ class RunFolder:
         file = self.root / "run.yaml"
         try:
             if self._resume and file.is_file():
-                self._compare(yaml.safe_load(file.read_text(encoding="utf-8")), settings)
+                self._compare(read_yaml(file, OutputError), settings)
                 return
             self.root.mkdir(parents=True, exist_ok=True)
             for name in FILES:

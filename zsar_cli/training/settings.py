@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from zsar_cli.errors import ConfigError, UsageError
 from zsar_cli.models.rest import ClipSettings
 from zsar_cli.networks.backbones import BackboneConfig
 from zsar_cli.networks.rest import RestConfig
+from zsar_cli.plain import typed
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.finetune import FinetuneConfig
 from zsar_cli.transfer.scoring import TransferSettings
@@ -201,35 +201,24 @@ def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str,
 
 def _section(default: Any, section: str, values: Mapping[str, Any], wrong: list[str]) -> Any:
     """The default with the given values; the mistakes go to `wrong`."""
-    typed: dict[str, Any] = {}
+    typed_values: dict[str, Any] = {}
     for key, value in values.items():
         try:
-            typed[key] = _typed(value, SECTIONS[section][key])
+            typed_values[key] = typed(value, SECTIONS[section][key])
         except TypeError as error:
             wrong.append(f"{section}: {key} is {value!r}; it must be {error}")
     while True:
         try:
-            return replace(default, **typed)
+            return replace(default, **typed_values)
         except UsageError as error:
             wrong.append(str(error))
             # Messages name the setting. Without it the others are tried, so that no mistake hides another.
-            named = [key for key in typed if re.search(rf"\b{key} (is )?'?{re.escape(str(typed[key]))}\b", str(error))]
+            named = [key for key in typed_values if _names(str(error), key, typed_values[key])]
             if not named:
                 return default
-            del typed[named[0]]
+            del typed_values[named[0]]
 
 
-def _typed(value: Any, hint: Any) -> Any:
-    """The value as its type; whole numbers do for numbers. Raises TypeError with what is expected."""
-    options = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    kind = next(option for option in options if option is not type(None))
-    if kind is float and isinstance(value, str):
-        with contextlib.suppress(ValueError):  # YAML reads 1e-3, without a point, as text
-            value = float(value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) and kind is not float:
-        return value
-    raise TypeError({int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind])
+def _names(message: str, key: str, value: Any) -> bool:
+    """Whether an error's message tells of this key with this value."""
+    return re.search(rf"\b{key} (is )?'?{re.escape(str(value))}\b", message) is not None
