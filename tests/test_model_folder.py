@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +78,31 @@ def test_nothing_is_kept_of_what_is_no_classifier(folder: ModelFolder, file: Pat
     assert not folder.root.exists()
 
 
+def test_a_replacement_that_fails_leaves_what_was_there(
+    folder: ModelFolder, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folder.add("mine", file, LABELS, LiteRTModel)
+    rename, calls = os.rename, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OutputError, match="No space left on device"):
+        folder.add("mine", file, LabelSet.from_names(["one", "two", "three"]), LiteRTModel, overwrite=True)
+    assert folder.find("mine") == before
+    assert [path.name for path in folder.root.iterdir()] == ["mine"]
+
+
+def test_what_a_killed_process_left_half_made_is_no_model(folder: ModelFolder, file: Path) -> None:
+    folder.add("mine", file, LABELS, LiteRTModel)
+    shutil.copytree(folder.root / "mine", folder.root / ".mine.77.part")
+    assert folder.names() == ["mine"]
+
+
 def test_a_damaged_copy_is_named(folder: ModelFolder, file: Path) -> None:
     added = folder.add("mine", file, LABELS, LiteRTModel)
     content = bytearray(added.file.read_bytes())
@@ -87,7 +115,18 @@ def test_a_damaged_copy_is_named(folder: ModelFolder, file: Path) -> None:
         folder.find("mine")
 
 
-@pytest.mark.parametrize("about", ["{", "{}", '{"format": "zsar.model/2", "labels": [], "sha256": ""}', "[]"])
+@pytest.mark.parametrize(
+    "about",
+    [
+        "{",
+        "{}",
+        '{"format": "zsar.model/2", "labels": [], "sha256": ""}',
+        "[]",
+        "[" * 10**5,
+        "3",
+        '{"format": "zsar.model/1", "labels": "abc", "sha256": ""}',
+    ],
+)
 def test_a_damaged_description_is_named(about: str, folder: ModelFolder, file: Path) -> None:
     added = folder.add("mine", file, LABELS, LiteRTModel)
     (added.file.parent / "model.json").write_text(about, encoding="utf-8")

@@ -19,7 +19,9 @@ from pathlib import Path
 from zsar_cli.digests import known_sha256, sha256_of
 from zsar_cli.errors import ModelError, OutputError, UsageError
 from zsar_cli.labels import LabelSet
+from zsar_cli.plain import read_json
 from zsar_cli.weights.catalogue import ALIASES, ENTRIES, TFLITE
+from zsar_cli.weights.replace import replace_folder
 
 __all__ = ["AddedModel", "ModelFolder", "models_folder"]
 
@@ -62,7 +64,8 @@ class ModelFolder:
 
     def names(self) -> list[str]:
         """All added models, sorted."""
-        return sorted(file.parent.name for file in self.root.glob("*/model.json"))
+        names = (file.parent.name for file in self.root.glob("*/model.json"))
+        return sorted(name for name in names if NAME.fullmatch(name))  # not what a killed process left half made
 
     def find(self, name: str) -> AddedModel | None:
         """The model of that name or alias; None where it was never added.
@@ -75,15 +78,10 @@ class ModelFolder:
         if not NAME.fullmatch(name) or not (folder / "model.json").is_file():
             return None
         again = f"add it again: zsar models add {name} FILE --seen-labels FILE --overwrite"
+        labels, wanted = _read_about(folder, again)
         try:
-            about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            labels, wanted = tuple(about["labels"]), about["sha256"]
-            if about["format"] != FORMAT:
-                raise ModelError(
-                    f"{folder}: has the format '{about['format']}'; this version reads '{FORMAT}'; {again}"
-                )
             found = known_sha256(folder / "model.tflite")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
             raise ModelError(f"{folder}: is not a whole model ({error}); {again}") from None
         if found != wanted:
             raise ModelError(
@@ -125,13 +123,26 @@ class ModelFolder:
             part.mkdir(parents=True)
             shutil.copyfile(file, part / "model.tflite")
             digest = _write_about(part, labels.names)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(part, target)
+            replace_folder(part, target)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
             raise OutputError(f"{target}: cannot be written: {error.strerror}") from None
         return AddedModel(name, target / "model.tflite", digest, labels.names)
+
+
+def _read_about(folder: Path, again: str) -> tuple[tuple[str, ...], str]:
+    """Labels and sha256 of model.json. Raises ModelError, which ends in what to do `again`."""
+    try:
+        about = read_json(folder / "model.json", ModelError)
+    except ModelError as error:
+        raise ModelError(f"{error}; {again}") from None
+    about = about if isinstance(about, dict) else {}
+    form, labels, sha256 = (about.get(key) for key in ("format", "labels", "sha256"))
+    if form != FORMAT:
+        raise ModelError(f"{folder}: has the format '{form}'; this version reads '{FORMAT}'; {again}")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels) or sha256 is None:
+        raise ModelError(f"{folder}: is not a whole model (its labels or its sha256 are missing); {again}")
+    return tuple(labels), str(sha256)
 
 
 def _write_about(folder: Path, labels: Sequence[str]) -> str:
