@@ -32,11 +32,11 @@ def parts(seed: int = 0, **backbone: Any) -> tuple[RestModel, Backbone, torch.Te
     return model, open_backbone(config, CPU, torch.float32), prototypes
 
 
-def write(folder: Path, seed: int = 0, changed: bool = False, **backbone: Any) -> str:
+def write(folder: Path, seed: int = 0, changed: bool = False, specialist: float | None = None, **backbone: Any) -> str:
     """Write it; returns its fingerprint."""
     model, network, prototypes = parts(seed, **backbone)
     seen = seen_classes(model, prototypes, LabelSet.from_names(SEEN).labels, minilm_tokens())
     return write_rest(
         folder, name="small", model=model, backbone=network, seen=seen, clip=CLIP, transfer=TRANSFER,
-        provenance={"data": "none: random weights"}, changed=changed,
+        provenance={"data": "none: random weights"}, changed=changed, specialist=specialist,
     )  # fmt: skip

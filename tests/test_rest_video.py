@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from torch.nn.functional import normalize
 from videos import write_video
 
 from zsar_cli.engine.classifier import ZeroShotClassifier
+from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.loading import load
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import Specialist
 from zsar_cli.models.open import load_model
 from zsar_cli.models.rest import RestVideoModel, minilm_tokens, open_rest
+from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.training.inference import SeenBank, embed_texts, text_scores, transfer_scores
 from zsar_cli.transfer.scoring import TransferSettings
 
@@ -154,6 +157,21 @@ def test_a_bundle_says_where_its_backbone_comes_from(bundle: Path) -> None:
         (lambda s: s["shape"].update(width=32), "its settings do not fit its weights"),
         (lambda s: s["shape"].pop("features"), "its settings do not fit its weights"),
         (lambda s: s["clip"].pop("mirror"), "its settings do not fit its weights: 'mirror'"),
+        (lambda s: s.pop("specialist"), "its settings do not fit its weights: 'specialist'"),
+        (lambda s: s.update(specialist="yes"), "its settings do not fit its weights: a number"),
+        (lambda s: s["shape"].update(depth=10**7), "depth is 10000000; it must lie in 1..1000"),
+        (lambda s: s["shape"].update(width=4 * 10**6, heads=4), "these sizes make .* parameters; at most 1e"),
+        (lambda s: s["shape"].update(width=8.0), "width is 8.0; it must be a whole number"),
+        (lambda s: s["clip"]["sampling"].update(frames=10**9), "frames is 1000000000; it must lie in 1..4096"),
+        (lambda s: s["clip"]["geometry"].update(size=10**9), "size is 1000000000; it must lie in 1..4096"),
+        (lambda s: s["clip"].update(geometry=[64]), r"\[64\] is no mapping"),
+        (lambda s: s["backbone"].update(size=10**9), "size is 1000000000; it must lie in 32..4096"),
+        (
+            lambda s: s["backbone"].update(posture=True, fingerprint=f"{s['backbone']['fingerprint']}+{POSE}"),
+            "the backbone gives 1536 channels, 256 of them of a posture",
+        ),
+        (lambda s: s["backbone"].update(in_bundle=True), "its settings do not fit its weights: Error"),
+        (lambda s: s["backbone"].update(weights="random"), "weights is 'random', which the bundle must hold"),
         (lambda s: s["backbone"].update(name="vgg"), "name is 'vgg'"),
         (lambda s: s["backbone"].update(fingerprint="lite-0"), "was trained on lite-0, but this is efficientnet-lite0"),
     ],
@@ -176,8 +194,44 @@ def test_seen_labels_are_for_classifiers(bundle: Path) -> None:
         load_model(str(bundle), CPU, torch.float32, ["a", "b"])
 
 
-def test_it_knows_the_labels_that_are_near_to_a_class_of_its_own(bundle: Path) -> None:
-    model = opened(bundle)
+def test_a_changed_setting_is_another_space_and_scoring_is_none(bundle: Path, tmp_path: Path) -> None:
+    before = opened(bundle)
+
+    def changed(change: Callable[[dict[str, dict[str, object]]], object]) -> RestVideoModel:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(bundle, folder)
+        manifest = yaml.safe_load((folder / "model.yaml").read_text())
+        change(manifest["settings"])
+        (folder / "model.yaml").write_text(yaml.safe_dump(manifest))
+        return opened(folder)
+
+    unmirrored = changed(lambda settings: settings["clip"].update(mirror=False))
+    finer = changed(lambda settings: settings["backbone"].update(cells=1))
+    assert len({before.fingerprint, unmirrored.fingerprint, finer.fingerprint}) == 3
+    assert not torch.allclose(unmirrored.encode_video(some_clips()), before.encode_video(some_clips()))
+    assert unmirrored.bank().model == unmirrored.text.fingerprint == unmirrored.fingerprint
+    assert changed(lambda settings: settings["transfer"].update(top_k=2)).fingerprint == before.fingerprint
+
+
+def test_opening_a_bundle_leaves_the_random_state_alone(bundle: Path) -> None:
+    before = torch.get_rng_state()
+    opened(bundle)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_is_a_specialist_only_where_its_trainer_said_so(bundle: Path, tmp_path: Path) -> None:
+    assert not isinstance(opened(bundle), Specialist)
+    rest_bundles.write(tmp_path / "special", specialist=0.9)
+    model = opened(tmp_path / "special")
+    assert isinstance(model, Specialist)
+    assert model.fingerprint == opened(bundle).fingerprint
+    both = load([str(bundle), str(tmp_path / "special")])
+    assert isinstance(both, Ensemble) and both.weights == (1.0, 0.0)
+
+
+def test_it_knows_the_labels_that_are_near_to_a_class_of_its_own(tmp_path: Path) -> None:
+    rest_bundles.write(tmp_path / "model", specialist=0.75)
+    model = opened(tmp_path / "model")
     assert isinstance(model, Specialist)
     encoder = minilm_tokens()
     names = [*SEEN, f"somebody {SEEN[0]}", "melting glaciers", "counting coins"]

@@ -29,10 +29,36 @@ def test_sections_single_keys_and_flags_mean_the_same() -> None:
     assert read_run_config({"steps": 9, "frames": 5}, "file", flags) == wanted
 
 
+def test_a_model_is_no_specialist_unless_its_trainer_asks() -> None:
+    assert read_run_config({}, "file").specialist is None
+    assert read_run_config({"specialist": 0.75}, "file").specialist == 0.75
+    assert read_run_config({"specialist": 0.75}, "file", {"specialist": 0.8}).specialist == 0.8
+    assert read_run_config({}, "file", {"specialist": None}).specialist is None
+    assert is_setting("specialist", 0.75)
+    for value, message in ((True, "it must be a number"), (0, "it must lie in 0..1"), (1.5, "it must lie in 0..1")):
+        with pytest.raises(ConfigError, match=message):
+            read_run_config({"specialist": value}, "file")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"depth": 10**7}, "depth is 10000000; it must lie in 1..1000"),
+        ({"width": 10**6}, "these sizes make .* parameters"),
+        ({"frames": 10**7}, "frames is 10000000; it must lie in 1..4096"),
+        ({"backbone": {"size": 10**7}}, "size is 10000000; it must lie in 32..4096"),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused(content: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_run_config(content, "file")
+
+
 def test_what_is_written_is_read_back() -> None:
-    config = read_run_config({"backbone": {"name": "resnet18", "weights": "random"}, "epochs": 3}, "file")
+    values = {"backbone": {"name": "resnet18", "weights": "random"}, "epochs": 3, "specialist": 0.5}
+    config = read_run_config(values, "file")
     assert read_run_config(yaml.safe_load(yaml.safe_dump(config.to_dict() | {"train": {}})), "file") == config
-    assert set(config.to_dict()) == {*SECTIONS, "epochs"}
+    assert set(config.to_dict()) == {*SECTIONS, "epochs", "specialist"}
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -103,6 +103,11 @@ FineTune = Annotated[
     option("--finetune", "Steps in which the backbone is trained as well, after the others.", show_default="0",
            panel=TRAINING, min=0, metavar="STEPS"),
 ]  # fmt: skip
+Specialist = Annotated[
+    float | None,
+    option("--specialist", "Beside other models it decides among the labels it knows, those whose name has this cosine "
+           "or more to one of its classes; 0.75 suits MiniLM.", show_default="off", panel=TRAINING, metavar="COSINE"),
+]  # fmt: skip
 Every = Annotated[int, option("--checkpoint-every", "Steps between checkpoints.", panel=TRAINING, min=1)]
 Resume = Annotated[bool, option("--resume", "Go on with the run in the output folder.", panel=options.OUTPUT)]
 Overwrite = Annotated[bool, option("--overwrite", "Remove the run in the output folder.", panel=options.OUTPUT)]
@@ -136,6 +141,7 @@ def train(
     seed: Seed = None,
     validation: Validation = None,
     finetune: FineTune = None,
+    specialist: Specialist = None,
     checkpoint_every: Every = 20,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -153,6 +159,7 @@ def train(
         "backbone.posture": posture or None,
         "train.steps": steps, "epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
         "train.seed": seed, "train.validation": validation, "finetune.steps": finetune,
+        "specialist": specialist,
     }  # fmt: skip
     from zsar_cli.engine.pipeline import EmbedSettings
     from zsar_cli.training.run import Job, TrainingRun

@@ -16,22 +16,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zsar_cli.errors import ModelError, ZsarError
+from zsar_cli.errors import ConfigError, ModelError, UsageError, ZsarError
 from zsar_cli.labels import Label
 from zsar_cli.networks.backbones import PACKAGED, Backbone, BackboneConfig, assemble, network_of, open_backbone
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.rest import RestConfig, RestModel
+from zsar_cli.plain import build, typed
 from zsar_cli.text.encoder import TextEncoder, encode_labels
 from zsar_cli.text.minilm import minilm
 from zsar_cli.text.tokens import TokenEncoder
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
+from zsar_cli.video.sampling import check_sampling
 from zsar_cli.video.types import Geometry, Sampling
 from zsar_cli.weights.bundle import read_bundle, write_bundle
 
 __all__ = [
     "KIND",
     "ClipSettings",
+    "RestSpecialist",
     "RestText",
     "RestVideoModel",
     "minilm_tokens",
@@ -42,7 +45,7 @@ __all__ = [
 ]
 
 KIND = "rest"
-NEAR = 0.75  # cosine of the sentence embeddings of two names from which on a label counts as known
+LARGEST = 4096  # side of frames, frames of a clip, clips of a video: beyond is no model but a mistake
 CHUNK = 64  # texts in one pass
 
 
@@ -83,7 +86,7 @@ class RestText:
 
 
 class RestVideoModel:
-    """See the module. Implements `models.base.VideoModel` and `models.base.Specialist`.
+    """See the module. Implements `models.base.VideoModel`.
 
     Args:
         name: what the user typed.
@@ -130,6 +133,19 @@ class RestVideoModel:
         """t of the labels, [U, D]: videos and labels share one space."""
         return encode_labels(self.text, labels)
 
+
+class RestSpecialist(RestVideoModel):
+    """A `RestVideoModel` that decides among the labels it knows. Implements `models.base.Specialist` too.
+
+    Args:
+        parts: see `RestVideoModel`.
+        near: cosine of the sentence embeddings of two names from which on a label counts as known.
+    """
+
+    def __init__(self, *parts: Any, near: float) -> None:
+        super().__init__(*parts)
+        self._near = near
+
     @cached_property
     def _seen_names(self) -> Tensor:
         """Sentence embeddings of the seen classes' names, [S, E]."""
@@ -142,7 +158,7 @@ class RestVideoModel:
         """
         texts = [label.text for label in labels]
         readings = torch.stack([self._tokens.encode(texts), self._tokens.encode([f"doing {text}" for text in texts])])
-        known: Tensor = (readings @ self._seen_names.T).amax(dim=(0, 2)) >= NEAR
+        known: Tensor = (readings @ self._seen_names.T).amax(dim=(0, 2)) >= self._near
         return known
 
 
@@ -175,6 +191,7 @@ def write_rest(
     seen: PrototypeBank,
     clip: ClipSettings,
     transfer: TransferSettings,
+    specialist: float | None = None,
     provenance: Mapping[str, Any],
     changed: bool = False,
     overwrite: bool = False,
@@ -185,6 +202,7 @@ def write_rest(
         folder, name, provenance, overwrite: see `bundle.write_bundle`.
         model: its weights are rounded as `round_weights` does; do so before anything is computed with it.
         backbone, seen, clip, transfer: see `RestVideoModel` and `seen_classes`.
+        specialist: makes it a `RestSpecialist` to which names of this cosine are near; None makes it none.
         changed: the backbone was fine-tuned. Its weights then travel in the bundle, as do all that come from
             elsewhere than a Python package.
 
@@ -200,6 +218,7 @@ def write_rest(
         "backbone": {**asdict(backbone.config), "fingerprint": backbone.fingerprint, "in_bundle": not refer},
         "clip": asdict(clip),
         "transfer": asdict(transfer),
+        "specialist": specialist,
     }
     return write_bundle(
         folder, kind=KIND, name=name, weights=weights, bank=seen, settings=settings, provenance=provenance,
@@ -233,38 +252,73 @@ def open_rest(name: str, folder: Path, device: torch.device, dtype: torch.dtype)
     bundle = read_bundle(folder, KIND, tokens.fingerprint)
     try:
         settings = bundle.settings
-        clip = ClipSettings(
-            Sampling(**settings["clip"]["sampling"]),
-            Geometry(**settings["clip"]["geometry"]),
-            settings["clip"]["mirror"],
-        )
-        transfer = TransferSettings(**settings["transfer"])
-        model = RestModel(RestConfig(**settings["shape"])).eval().requires_grad_(False)
-        model.load_state_dict(_under("rest.", bundle.weights))
+        clip, transfer = _clip(settings["clip"]), build(TransferSettings, settings["transfer"])
+        near = typed(settings["specialist"], float | None)
+        model = _model(build(RestConfig, settings["shape"]), _under("rest.", bundle.weights))
         backbone = _backbone(folder, settings["backbone"], _under("backbone.", bundle.weights), device, dtype)
+        _check_sizes(model.config, backbone.config, bundle.bank)
     except ModelError:
         raise
-    except (KeyError, TypeError, RuntimeError, ZsarError) as error:
+    # Of weights and settings that do not go together torch raises now this and now that.
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ZsarError) as error:
         raise ModelError(f"{folder}: its settings do not fit its weights: {' '.join(str(error).split())}") from None
     seen = replace(bundle.bank, text_encoder=bundle.fingerprint)
-    return RestVideoModel(name, bundle.fingerprint, backbone, model.to(device), seen, tokens, clip, transfer)
+    parts = (name, bundle.fingerprint, backbone, model.to(device), seen, tokens, clip, transfer)
+    return RestVideoModel(*parts) if near is None else RestSpecialist(*parts, near=near)
+
+
+def _clip(settings: Mapping[str, Any]) -> ClipSettings:
+    """Raises KeyError, TypeError or UsageError for what is none."""
+    sampling, geometry = build(Sampling, settings["sampling"]), build(Geometry, settings["geometry"])
+    check_sampling(sampling)
+    sizes = {"clips": sampling.clips, "frames": sampling.frames, "size": geometry.size, "resize": geometry.resize}
+    for name, size in sizes.items():
+        if size is not None and not 1 <= size <= LARGEST:
+            raise UsageError(f"clip: {name} is {size}; it must lie in 1..{LARGEST}")
+    if geometry.resize is not None and (geometry.letterbox or geometry.resize < geometry.size):
+        raise UsageError(f"clip: resize is {geometry.resize}; it must be the size ({geometry.size}) or more, unpadded")
+    return ClipSettings(sampling, geometry, typed(settings["mirror"], bool))
+
+
+def _model(shape: RestConfig, weights: Mapping[str, Tensor]) -> RestModel:
+    """The Transformer, float32. What is claimed of its size allocates nothing, only the weights that are there do."""
+    with torch.device("meta"):
+        model = RestModel(shape)
+    model.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _check_sizes(shape: RestConfig, backbone: BackboneConfig, bank: PrototypeBank) -> None:
+    """Raises ConfigError where the parts have other sizes than the Transformer between them."""
+    if (shape.features, shape.posture) != (backbone.channels, backbone.posture_channels):
+        raise ConfigError(
+            f"the backbone gives {backbone.channels} channels, {backbone.posture_channels} of them of a posture, but "
+            f"the model takes {shape.features} and {shape.posture}"
+        )
+    for rows in (bank.semantic, bank.visual):
+        if rows.shape[1] != shape.space:
+            raise ConfigError(f"its prototypes have {rows.shape[1]} dimensions, its space {shape.space}")
 
 
 def _backbone(
     folder: Path, settings: Mapping[str, Any], weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> Backbone:
     """The bundle's own backbone, or the packaged one that it names."""
-    config = BackboneConfig(**{key: settings[key] for key in ("name", "weights", "seed", "size", "cells", "posture")})
-    if not settings["in_bundle"]:
+    own = ("fingerprint", "in_bundle")
+    fingerprint, in_bundle = typed(settings["fingerprint"], str), typed(settings["in_bundle"], bool)
+    config = build(BackboneConfig, {key: value for key, value in settings.items() if key not in own})
+    if not in_bundle:
+        if config.weights != PACKAGED:
+            raise ConfigError(f"backbone: weights is '{config.weights}', which the bundle must hold, but does not")
         backbone = open_backbone(config, device, dtype)
-        if backbone.fingerprint != settings["fingerprint"]:
-            raise ModelError(f"{folder} was trained on {settings['fingerprint']}, but this is {backbone.fingerprint}")
+        if backbone.fingerprint != fingerprint:
+            raise ModelError(f"{folder} was trained on {fingerprint}, but this is {backbone.fingerprint}")
         return backbone
-    if config.posture and POSE not in settings["fingerprint"]:
-        raise ModelError(f"{folder} was trained on {settings['fingerprint']}, but this version brings {POSE}")
+    if config.posture and POSE not in fingerprint:
+        raise ModelError(f"{folder} was trained on {fingerprint}, but this version brings {POSE}")
     network = network_of(config)
     network.load_state_dict(dict(weights))
-    return assemble(config, network, settings["fingerprint"], device, dtype)
+    return assemble(config, network, fingerprint, device, dtype)
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ __all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "ass
 
 PACKAGED, RANDOM = "packaged", "random"
 STRIDE = 32  # pixels per cell of the last feature map, in every network here
+LARGEST = 4096  # pixels a side
 POSTURE = 256  # channels for the posture of the main person
 CHUNK = 8  # frames whose activations are held at a time where they are computed again in the backward pass
 # Of red, green and blue, in bytes.
@@ -96,6 +97,8 @@ class BackboneConfig:
             )
         if self.name in FILES and self.weights not in (PACKAGED, RANDOM):
             raise ConfigError(f"backbone: weights is '{self.weights}'; {self.name} takes '{PACKAGED}' or '{RANDOM}'")
+        if not STRIDE <= self.side <= LARGEST:
+            raise ConfigError(f"backbone: size is {self.size}; it must lie in {STRIDE}..{LARGEST}")
         most = -(-self.side // STRIDE)
         if not 1 <= self.cells <= most:
             raise ConfigError(f"backbone: cells is {self.cells}; frames of {self.side} pixels give 1 to {most}")

@@ -39,6 +39,8 @@ __all__ = [
     "video_summary",
 ]
 
+DEEPEST, LARGEST = 1000, 10**9  # blocks, parameters: more is no model of a few videos but a slip of a digit
+
 
 @dataclass(frozen=True)
 class RestConfig:
@@ -75,12 +77,26 @@ class RestConfig:
         for name in ("features", "text_features", "space", "width", "depth", "heads", "expansion"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"rest: {name} is {getattr(self, name)}; it must be 1 or more")
+        if self.depth > DEEPEST:
+            raise ConfigError(f"rest: depth is {self.depth}; it must lie in 1..{DEEPEST}")
+        if self.parameters > LARGEST:
+            raise ConfigError(
+                f"rest: these sizes make {self.parameters:.1e} parameters; at most {LARGEST:.0e} can be trained: "
+                "lower width, depth, expansion, space, features or text_features"
+            )
         if not 0 <= self.posture < self.features:
             raise ConfigError(f"rest: posture is {self.posture}; it must lie in 0..{self.features - 1}")
         if self.width % self.heads or self.width % 4:
             raise ConfigError(f"rest: width {self.width} must be a multiple of heads ({self.heads}) and of 4")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"rest: dropout is {self.dropout}; it must lie in 0..1, 1 excluded")
+
+    @property
+    def parameters(self) -> int:
+        """Of all matrices; vectors are few."""
+        blocks = self.depth * self.width**2 * (4 + 2 * self.expansion)
+        passes = (self.features + self.text_features + 2 * self.space) * self.width
+        return blocks + passes + (2 * self.features + self.text_features) * self.space
 
 
 class Block(nn.Module):

@@ -257,8 +257,9 @@ class TrainingRun:
         transfer = calibrated(_transfer(config), v, seen, float(head.visual_scale.detach()))
         fingerprint = write_rest(
             self.folder.model, name=self.job.output.name, model=model, backbone=self.backbone, seen=seen,
-            clip=config.clip.settings(config.backbone.side), transfer=transfer, provenance=self._provenance(),
-            changed=config.finetune.steps > 0, overwrite=True,
+            clip=config.clip.settings(config.backbone.side), transfer=transfer,
+            specialist=config.specialist, provenance=self._provenance(), changed=config.finetune.steps > 0,
+            overwrite=True,
         )  # fmt: skip
         notes = []
         try:

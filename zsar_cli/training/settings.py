@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
 from zsar_cli.errors import ConfigError, UsageError
-from zsar_cli.models.rest import ClipSettings
+from zsar_cli.models.rest import LARGEST, ClipSettings
 from zsar_cli.networks.backbones import BackboneConfig
 from zsar_cli.networks.rest import RestConfig
 from zsar_cli.plain import typed
@@ -47,8 +47,8 @@ class ClipConfig:
     def __post_init__(self) -> None:
         for name in ("frames", "classify_frames", "clips"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"clip: {name} is {value}; it must be 1 or more")
+            if value is not None and not 1 <= value <= LARGEST:
+                raise ConfigError(f"clip: {name} is {value}; it must lie in 1..{LARGEST}")
         if self.stride is not None and self.stride <= 0:
             raise ConfigError(f"clip: stride is {self.stride}; it must be above 0")
         if self.view not in VIEWS:
@@ -81,6 +81,8 @@ class RunConfig:
         model: the shape of the Transformer; its `features` follow from the backbone.
         transfer: how the trained model scores; its scales are measured at the end, its temperature is that of `train`.
         epochs: passes over the data in place of `train.steps`; 0 takes the steps.
+        specialist: beside other models the trained one decides among the labels it knows: those whose name has this
+            cosine or more to a class of its own. None makes it a model like any other.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -92,8 +94,13 @@ class RunConfig:
     )
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     epochs: int = 0
+    specialist: float | None = None
 
     def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise ConfigError(f"epochs is {self.epochs}; it must be 0 or more")
+        if self.specialist is not None and not 0 < self.specialist <= 1:
+            raise ConfigError(f"specialist is {self.specialist}; it must lie in 0..1, 0 excluded")
         if self.backbone.posture and self.clip.view in ("both", "whole"):
             raise ConfigError(
                 f"clip: view is '{self.clip.view}', which squeezes bodies; posture takes 'letterbox' or 'centre'"
@@ -111,7 +118,9 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `read_run_config` takes them."""
         own = {name: asdict(getattr(self, name)) for name in SECTIONS}
-        return {name: {key: own[name][key] for key in SECTIONS[name]} for name in SECTIONS} | {"epochs": self.epochs}
+        return {name: {key: own[name][key] for key in SECTIONS[name]} for name in SECTIONS} | {
+            name: getattr(self, name) for name in WHOLE
+        }
 
 
 def _keys(kind: type[Any], *without: str) -> dict[str, Any]:
@@ -133,11 +142,14 @@ SECTIONS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
     }
 )  # fmt: skip
 
+# What belongs to no section.
+WHOLE: Mapping[str, Any] = types.MappingProxyType({"epochs": int, "specialist": float | None})
+
 
 def is_setting(name: str, value: Any) -> bool:
     """Whether `read_run_config` has a place for "name: value"."""
     name = name.replace("-", "_")
-    return (name in SECTIONS and isinstance(value, Mapping)) or name == "epochs" or _section_of(name) is not None
+    return (name in SECTIONS and isinstance(value, Mapping)) or name in WHOLE or _section_of(name) is not None
 
 
 def _section_of(key: str) -> str | None:
@@ -169,19 +181,21 @@ def read_run_config(content: Mapping[Any, Any], source: str, flags: Mapping[str,
     for section, keys in SECTIONS.items():
         values = {key: given[f"{section}.{key}"] for key in keys if f"{section}.{key}" in given}
         made[section] = _section(getattr(default, section), section, values, wrong)
-    epochs = given.get("epochs", 0)
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
-        wrong.append(f"epochs is {epochs!r}; it must be a whole number, 0 or more")
+    for name in given.keys() & WHOLE.keys():
+        try:
+            made[name] = typed(given[name], WHOLE[name])
+        except TypeError as error:
+            wrong.append(f"{name} is {given[name]!r}; it must be {error}")
     if wrong:
         raise ConfigError(f"{source}:" + "".join(f"\n  {line}" for line in wrong))
     try:
-        return RunConfig(**made, epochs=epochs)
+        return RunConfig(**made)
     except ConfigError as error:
         raise ConfigError(f"{source}:\n  {error}") from None
 
 
 def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str, Any]]:
-    """("section.key" or "epochs", value) for all that has a place."""
+    """("section.key" or a key of `WHOLE`, value) for all that has a place."""
     for name, value in content.items():
         name = str(name).replace("-", "_")
         if name in SECTIONS and isinstance(value, Mapping):
@@ -193,8 +207,8 @@ def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str,
                     wrong.append(f"{name}: no such key: {key}; it has {', '.join(SECTIONS[name])}")
             continue
         section = _section_of(name)
-        if name == "epochs" or section is not None:
-            yield ("epochs" if name == "epochs" else f"{section}.{name}"), value
+        if name in WHOLE or section is not None:
+            yield (name if name in WHOLE else f"{section}.{name}"), value
         else:
             wrong.append(f"no such key: {name}; the sections are {', '.join(SECTIONS)}")
 
