@@ -11,6 +11,7 @@ from zsar_cli.labels import LabelSet
 from zsar_cli.models.rest import ClipSettings, minilm_tokens, round_weights, seen_classes, write_rest
 from zsar_cli.networks.backbones import Backbone, BackboneConfig, open_backbone
 from zsar_cli.networks.rest import RestConfig, RestModel
+from zsar_cli.tensors import seeded
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
@@ -24,8 +25,7 @@ TRANSFER = TransferSettings(top_k=3, temperature=0.1, conse_weight=0.2, text_wei
 def parts(seed: int = 0, **backbone: Any) -> tuple[RestModel, Backbone, torch.Tensor]:
     """The model, its backbone, and prototypes of `SEEN`."""
     config = BackboneConfig(**{**vars(BACKBONE), **backbone})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = RestModel(RestConfig(features=config.channels, space=32, width=16, depth=1, heads=2, gate=0.5)).eval()
         prototypes = torch.randn(len(SEEN), 32)
     round_weights(model)

@@ -21,6 +21,7 @@ from zsar_cli.networks.efficientnet import FEATURES, VARIANTS, EfficientNetLite,
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.pose import PoseNetwork, open_pose
 from zsar_cli.networks.posture import PostureFeatures, describe, fill
+from zsar_cli.tensors import seeded
 from zsar_cli.weights.packaged import EFFICIENTNET_LITE2, PackagedFile
 
 __all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "assemble", "network_of", "open_backbone"]
@@ -238,8 +239,7 @@ class _ResNet(nn.Module):
 
 def network_of(config: BackboneConfig) -> nn.Module:
     """The network with random weights from the config's seed; torch's random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         if config.name in FILES:
             return _Lite(config.name)
         from transformers import ResNetConfig, ResNetModel

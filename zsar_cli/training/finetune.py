@@ -20,6 +20,7 @@ from torch.optim import AdamW
 from zsar_cli.errors import ConfigError
 from zsar_cli.networks.backbones import Backbone
 from zsar_cli.networks.rest import RestHead, RestModel
+from zsar_cli.tensors import seeded
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.train import Batch, objectives
@@ -112,8 +113,7 @@ class Finetune:
             done: the place to show progress and to save `state_dict`.
             resume: what `state_dict` returned.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.train.seed)
+        with seeded(self.train.seed):
             if resume is not None:
                 self.load_state_dict(resume)
             while self.step < self.config.steps:

@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 
 from zsar_cli.errors import UsageError
 from zsar_cli.networks.rest import RestConfig, RestHead, RestModel, class_means, sentence_embedding, video_summary
+from zsar_cli.tensors import seeded
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
@@ -126,8 +127,7 @@ def train_on_features(
         team.check(config.batch, config.accumulation)
         config = replace(config, batch=config.batch * team.count)
     history: list[Record] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         (kept, kept_texts), held = _split_classes(features, texts, config)
         state = initial_state(kept, kept_texts, shape, config)
         if resume is not None:
