@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, XClip, action_text
 from zsar_cli.models.open import load_model
 from zsar_cli.transfer.scoring import score_labels
 from zsar_cli.video.types import Sampling, VideoFacts, VideoInfo
+from zsar_cli.weights.checkpoint import fingerprint
 
 CPU = torch.device("cpu")
 TEXTS = ("riding a bike", "archery", "a b c d e f g h i j k l m n o p q r s t u v w x y z")
@@ -147,6 +150,31 @@ def test_sharded_weights_give_the_same_model(tmp_path: Path) -> None:
     next(folder.glob("model-00002-*")).unlink()
     with pytest.raises(ModelError, match=r"model-00002-of-\d+\.safetensors is missing"):
         load_model(str(folder), CPU, torch.float32)
+
+
+def test_the_labels_fingerprint_follows_the_tokenizer_too(tmp_path: Path) -> None:
+    first = load("clip")
+    shutil.copytree(checkpoints.of("clip"), tmp_path / "model")
+    vocabulary = tmp_path / "model" / "vocab.json"
+    entries = json.loads(vocabulary.read_text())
+    entries["a</w>"], entries["b</w>"] = entries["b</w>"], entries["a</w>"]
+    vocabulary.write_text(json.dumps(entries))
+    second = load_model(str(tmp_path / "model"), CPU, torch.float32)
+    assert isinstance(first, HasTextTower) and isinstance(second, HasTextTower)
+    assert not torch.allclose(first.tower.encode(["a"]), second.tower.encode(["a"]))
+    assert first.tower.fingerprint != second.tower.fingerprint
+    assert first.fingerprint == second.fingerprint
+
+
+def test_weights_that_bear_the_name_of_others_do_not_pass_for_them(tmp_path: Path) -> None:
+    fingerprints = set()
+    for number, content in enumerate((b"one", b"two")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / ("0" * 64)).write_bytes(content)  # a blob of the hub's cache is named by its sha256
+        (folder / "model.safetensors").symlink_to("0" * 64)
+        fingerprints.add(fingerprint(folder, {}))
+    assert len(fingerprints) == 2
 
 
 def test_the_fingerprint_follows_weights_and_preprocessing(tmp_path: Path) -> None:

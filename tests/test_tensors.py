@@ -1,4 +1,4 @@
-"""Tensors: files with the user's permissions, and random numbers that leave the caller's alone."""
+"""Random tensors that leave the caller's random numbers alone."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from zsar_cli.digests import digest
 from zsar_cli.labels import Label
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import TextEncoder
@@ -29,6 +30,7 @@ from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 __all__ = ["BuiltinModel", "expected_features", "seen_semantic"]
 
 VARIANT = "efficientnet-lite2"
+ALGORITHM = 1  # of making embeddings from the weights; another way of making them is another space
 
 
 class BuiltinModel:
@@ -40,7 +42,7 @@ class BuiltinModel:
     """
 
     name = "builtin"
-    fingerprint = f"builtin-{EFFICIENTNET_LITE2.sha256[:12]}"
+    fingerprint = f"builtin-{digest(ALGORITHM, VARIANT, EFFICIENTNET_LITE2.sha256)[:12]}"
     sampling = Sampling(frames=16)
     transfer = TransferSettings(lexicon_share=0.7, transfer_weight=0.6, conse_weight=0.4)
     geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)

@@ -21,7 +21,13 @@ from zsar_cli.text.encoder import TextEncoder, encode_text_groups
 from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Sampling
-from zsar_cli.weights.checkpoint import fingerprint, load_network, quiet_transformers, read_config
+from zsar_cli.weights.checkpoint import (
+    fingerprint,
+    load_network,
+    quiet_transformers,
+    read_config,
+    text_fingerprint,
+)
 
 __all__ = ["ACTION_PROMPTS", "DualEncoder", "TextTower", "XClip", "action_texts", "open_dual"]
 
@@ -47,7 +53,7 @@ class TextTower:
         network: has `get_text_features`.
         tokenizer: of the checkpoint.
         padding: how texts are made equally long, as in training: "max_length" for SigLIP, else "longest".
-        fingerprint: of weights and precision.
+        fingerprint: of weights, tokenizer and precision.
         unit: whether rows are made unit vectors.
     """
 
@@ -94,7 +100,8 @@ class DualEncoder:
         self.sampling = Sampling(frames=FRAMES)
         self.fingerprint = fingerprint(folder, read_config(folder), "mean of unit frame embeddings")
         padding = "max_length" if config.model_type.startswith("siglip") else "longest"
-        self.tower: TextEncoder = TextTower(network, tokenizer, padding, f"{self.fingerprint}-{self.precision}")
+        text = text_fingerprint(folder, self.fingerprint, padding, self.precision)
+        self.tower: TextEncoder = TextTower(network, tokenizer, padding, text)
         self.text: TextEncoder = minilm()
         scale = getattr(network, "logit_scale", None)
         # So that shares are the softmax the model was trained with, where it has such a scale.
@@ -130,7 +137,7 @@ class XClip(DualEncoder):
         self.width = network.config.projection_dim
         self.sampling = Sampling(frames=network.config.vision_config.num_frames)
         # Rewriting adds to embeddings as they come from the tower, whose length therefore matters.
-        self.tower = TextTower(network, tokenizer, "longest", f"{self.fingerprint}-{self.precision}", unit=False)
+        self.tower = TextTower(network, tokenizer, "longest", self.tower.fingerprint, unit=False)
 
     @torch.inference_mode()
     def encode_video(self, clips: Tensor) -> Tensor:
@@ -205,7 +212,7 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:  # what Transformers raises for a damaged one is without bound
         reason = " ".join(str(error).split())
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from None
 

@@ -57,10 +57,9 @@ def _open_folder(
 
     if bundle := find_bundle(located.path):
         return _open_bundle(Located(located.name, "folder", bundle), device, dtype, seen_labels)
-    from zsar_cli.weights.checkpoint import CLASSIFIERS, read_config
+    from zsar_cli.weights.checkpoint import CLASSIFIERS, architecture, read_config
 
-    architectures = read_config(located.path).get("architectures") or [""]
-    if str(architectures[0]).endswith(CLASSIFIERS):
+    if architecture(read_config(located.path)).endswith(CLASSIFIERS):
         from zsar_cli.models.supervised import open_supervised
 
         return open_supervised(located.name, located.path, device, dtype, seen_labels)

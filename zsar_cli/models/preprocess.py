@@ -7,7 +7,6 @@ bytes differ slightly: the decoder always scales bicubically with anti-aliasing,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import ModelError
+from zsar_cli.plain import read_json
 from zsar_cli.video.types import Geometry
 
 __all__ = ["Preprocess", "read_preprocess"]
@@ -82,10 +82,7 @@ def _find(folder: Path) -> tuple[Path, Mapping[str, Any]]:
         file = folder / name
         if not file.is_file():
             continue
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{file}: is not readable JSON: {error}") from None
+        content = read_json(file, ModelError)
         for key in ("image_processor", "video_processor"):
             content = content.get(key, content) if isinstance(content, dict) else None
         if isinstance(content, dict):

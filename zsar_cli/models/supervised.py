@@ -25,7 +25,7 @@ from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.relatedness import centre_rows
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Sampling
-from zsar_cli.weights.checkpoint import fingerprint, load_network, read_config
+from zsar_cli.weights.checkpoint import architecture, fingerprint, load_network, read_config
 
 __all__ = ["SupervisedModel", "open_supervised", "output_names"]
 
@@ -112,8 +112,7 @@ def open_supervised(
         ModelError: the checkpoint is damaged.
         UsageError: its outputs have no names, or `seen_labels` has another number of them.
     """
-    config = read_config(folder)
-    kind = "Video" if str(config["architectures"][0]).endswith("ForVideoClassification") else "Image"
+    kind = "Video" if architecture(read_config(folder)).endswith("ForVideoClassification") else "Image"
     network = load_network(folder, f"AutoModelFor{kind}Classification", device, dtype)
     return SupervisedModel(name, folder, network, output_names(name, network.config.id2label, seen_labels))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from torch import Tensor
 from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError, OutputError
 from zsar_cli.tensors import write_tensors
-from zsar_cli.weights.checkpoint import PICKLES
+from zsar_cli.weights.checkpoint import PICKLES, listed_files
 from zsar_cli.weights.hub import SIDE_FILES, SUMS
 
 __all__ = ["convert"]
@@ -71,7 +70,7 @@ def _pickles(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if (index := source / FULL_INDEX).is_file():
-        return [source / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        return [source / name for name in listed_files(index)]
     found = sorted({file for pattern in PICKLES for file in source.glob(pattern)})
     usual = [file for file in found if file.name == "pytorch_model.bin"] or found
     if len(usual) != 1:

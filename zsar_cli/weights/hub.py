@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError
+from zsar_cli.plain import read_json
 from zsar_cli.weights.checkpoint import PICKLES
 
 __all__ = ["Checked", "HubFile", "choose", "find_snapshot", "pull", "verify_folder", "verify_snapshot"]
@@ -153,7 +153,7 @@ def verify_folder(folder: Path) -> list[Checked]:
     if not sums.is_file():
         raise ModelError(f"{folder}: has no {SUMS} to compare with; make one: cd {folder} && sha256sum * > {SUMS}")
     found = []
-    for line in sums.read_text(encoding="utf-8").splitlines():
+    for line in sums.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         digest, _, name = line.partition(" ")
         file = folder / name.lstrip(" *")
         if not file.is_file():
@@ -166,10 +166,9 @@ def verify_folder(folder: Path) -> list[Checked]:
 
 def _require_vision(repo: str, config: Path) -> None:
     """Refuse what is plainly a model of text alone before gigabytes of it are downloaded."""
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{repo}: its config.json is not readable: {error}") from None
+    content = read_json(config, ModelError)
+    if not isinstance(content, dict):
+        raise ModelError(f"{repo}: its config.json is not a model's configuration")
     if "vocab_size" in content and not any("vision" in key or "image" in key for key in content):
         kind = content.get("model_type", "unknown")
         raise ModelError(f"{repo}: is a model of text alone ({kind}); zsar needs one that sees images or videos")
