@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.transfer.bank import FORMAT, PrototypeBank
 from zsar_cli.transfer.compose import Vocabulary, compose, compose_beside, compose_through
+from zsar_cli.transfer.scoring import TransferSettings, score_labels
 
 
 def bank(labels: tuple[str, ...] = ("canoe", "kite", "drum"), seed: int = 0, **fields: str) -> PrototypeBank:
@@ -38,6 +39,47 @@ def test_a_label_that_reads_like_a_seen_class_is_its_prototype() -> None:
     composed, weights = compose(seen, ["HangGliding", "Kite"], anything, top_k=3, temperature=0.3)
     assert weights.tolist() == [[1, 0, 0], [0, 1, 0]]
     torch.testing.assert_close(composed.visual, seen.visual[:2])
+
+
+def test_a_bank_of_other_widths_is_refused_by_name() -> None:
+    own, narrow = bank(), replace(bank(), semantic=bank().semantic[:, :-1])
+    few = replace(bank(("flute", "oboe")), visual=bank(("flute", "oboe")).visual[:, 1:])
+    semantic = torch.nn.functional.normalize(torch.ones(1, 6))
+    with pytest.raises(PrototypeError, match="has 5 semantic columns, the model's embeddings have 6; make it anew"):
+        compose(narrow, ["x"], semantic, 2, 0.1)
+    composed, weights = compose(own, ["x"], semantic, 2, 0.1)
+    with pytest.raises(PrototypeError, match="has 3 visual columns, the model's embeddings have 4"):
+        compose_beside(composed, weights, few, 2, 0.1)
+    with pytest.raises(PrototypeError, match="has 4 visual columns, the model's embeddings have 9"):
+        score_labels(torch.ones(1, 9), TransferSettings(), own, composed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"visual": torch.ones(3, 4, dtype=torch.int64)}, "numbers of the type torch.int64; float32 is expected"),
+        ({"visual": torch.ones(3, 0)}, r"it holds \[3, 0\] numbers"),
+        ({"labels": '{"a": 1}'}, "its labels are no list of names"),
+        ({"labels": "[1, 2, 3]"}, "its labels are no list of names"),
+        ({"labels": "[]"}, "its labels are no list of names"),
+        ({"labels": "[" * 10**5}, "lacks a part of a prototype file"),
+        ({"kind": "guessed"}, "has the kind 'guessed'; allowed: seen, composed, class means"),
+    ],
+)
+def test_a_file_with_parts_of_another_type_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    tensors = {"semantic": bank().semantic, "visual": bank().visual}
+    texts = {"format": FORMAT, "kind": "seen", "labels": '["a", "b", "c"]', "model": "m", "text_encoder": "t"}
+    for name, value in change.items():
+        (tensors if isinstance(value, torch.Tensor) else texts)[name] = value  # type: ignore[assignment,index]
+    save_file(tensors, tmp_path / "bank.safetensors", texts)
+    with pytest.raises(PrototypeError, match=message):
+        PrototypeBank.read(tmp_path / "bank.safetensors")
+
+
+def test_other_floating_numbers_are_read_as_float32(tmp_path: Path) -> None:
+    replace(bank(), visual=bank().visual.double(), semantic=bank().semantic.half()).write(tmp_path / "bank.safetensors")
+    read = PrototypeBank.read(tmp_path / "bank.safetensors")
+    assert read.visual.dtype == read.semantic.dtype == torch.float32
 
 
 def test_banks_stand_beside_each_other() -> None:

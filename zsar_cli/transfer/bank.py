@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from zsar_cli.digests import to_json
 from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.tensors import write_tensors
 
-__all__ = ["FORMAT", "PrototypeBank", "mean_prototypes"]
+__all__ = ["FORMAT", "PrototypeBank", "mean_prototypes", "require_width"]
 
 FORMAT = "zsar.prototypes/1"
 KINDS = ("seen", "composed", "class means")
@@ -53,7 +54,7 @@ class PrototypeBank:
     def __post_init__(self) -> None:
         count = len(self.labels)
         if len(set(self.labels)) != count:
-            twice = next(label for label in self.labels if self.labels.count(label) > 1)
+            twice = Counter(self.labels).most_common(1)[0][0]
             raise PrototypeError(f"a prototype bank names the class '{twice}' twice")
         for name, rows in (("semantic", self.semantic), ("visual", self.visual)):
             if rows.ndim != 2 or rows.shape[0] != count:
@@ -70,6 +71,8 @@ class PrototypeBank:
                 )
             if not torch.isfinite(self.phrases).all():
                 raise PrototypeError("a prototype bank holds phrases that are not finite numbers")
+        if self.kind not in KINDS:
+            raise PrototypeError(f"a prototype bank has the kind '{self.kind}'; allowed: {', '.join(KINDS)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -166,7 +169,8 @@ class PrototypeBank:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
+        # A damaged header can name types that torch lacks, or text that is none.
+        except (OSError, SafetensorError, ValueError, AttributeError, RuntimeError) as error:
             raise PrototypeError(f"{path} is not a readable safetensors file: {error}") from None
         if metadata.get("format") != FORMAT:
             raise PrototypeError(
@@ -174,18 +178,51 @@ class PrototypeBank:
             )
         try:
             return cls(
-                labels=tuple(json.loads(metadata["labels"])),
-                semantic=tensors["semantic"],
-                visual=tensors["visual"],
+                labels=_labels(metadata["labels"]),
+                semantic=_rows(tensors["semantic"]),
+                visual=_rows(tensors["visual"]),
                 model=metadata["model"],
                 text_encoder=metadata["text_encoder"],
                 kind=metadata["kind"],
-                phrases=tensors.get("phrases"),
+                phrases=_rows(tensors["phrases"]) if "phrases" in tensors else None,
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise PrototypeError(f"{path} lacks a part of a prototype file: {error}") from None
         except PrototypeError as error:
             raise PrototypeError(f"{path}: {error}") from None
+
+
+def require_width(rows: Tensor, bank: Tensor, what: str) -> None:
+    """Refuse a bank whose rows have not the width of a model's own.
+
+    Args:
+        rows: of the model, [.., n].
+        bank: of the bank, [S, m].
+        what: "semantic" or "visual".
+
+    Raises:
+        PrototypeError: names both widths.
+    """
+    if rows.shape[-1] != bank.shape[-1]:
+        raise PrototypeError(
+            f"the prototype bank has {bank.shape[-1]} {what} columns, the model's embeddings have {rows.shape[-1]}; "
+            "make it anew with 'zsar export-prototypes' and this model"
+        )
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    """Names from JSON. Raises PrototypeError, or ValueError for what is no JSON."""
+    labels = json.loads(text)
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise PrototypeError("its labels are no list of names")
+    return tuple(labels)
+
+
+def _rows(stored: Tensor) -> Tensor:
+    """float32. Raises PrototypeError for numbers of another kind."""
+    if not stored.is_floating_point() or 0 in stored.shape:
+        raise PrototypeError(f"it holds {list(stored.shape)} numbers of the type {stored.dtype}; float32 is expected")
+    return stored.float()
 
 
 def mean_prototypes(groups: Sequence[Tensor]) -> Tensor:

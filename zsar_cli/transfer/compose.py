@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.labels import readable
-from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.bank import PrototypeBank, require_width
 from zsar_cli.transfer.relatedness import relatedness, same_meaning, top_softmax
 
 __all__ = ["Vocabulary", "compose", "compose_beside", "compose_through"]
@@ -35,6 +35,9 @@ def compose(
 
     Returns:
         the composed bank of U classes, and A [U, S], who composed whom.
+
+    Raises:
+        PrototypeError: the bank's semantic rows have another width than T_u.
     """
     weights, _ = _related(bank, labels, semantic, top_k, temperature)
     return _mixed(bank, labels, semantic, weights), weights
@@ -100,6 +103,7 @@ def _related(
     bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, top_k: int, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """A [U, S], and which labels are a seen class, bool [U]."""
+    require_width(semantic, bank.semantic, "semantic")
     weights = relatedness(semantic, bank.semantic, top_k, temperature, bank.phrases)
     same = same_meaning(semantic, bank.semantic)
     seen = {readable(label).casefold(): index for index, label in enumerate(bank.labels)}
@@ -134,6 +138,7 @@ def compose_beside(
         the composed bank of U classes, and each class's part in it, rows that sum to 1 [U, S + X], in the order of
         `bank.beside(added)`.
     """
+    require_width(own.visual, added.visual, "visual")
     other, other_weights = compose(added, own.labels, own.semantic, top_k, temperature)
     nearest = (own.semantic @ added.semantic.T).amax(dim=1)
     gate = ADDED_SHARE * torch.sigmoid((nearest - ADDED_NEAR) / ADDED_WIDTH)[:, None]

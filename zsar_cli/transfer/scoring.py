@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import UsageError
-from zsar_cli.transfer.bank import PrototypeBank
+from zsar_cli.transfer.bank import PrototypeBank, require_width
 
 __all__ = ["TransferSettings", "aggregate", "conse", "decide_among", "score_labels", "to_shares"]
 
@@ -114,10 +114,12 @@ def score_labels(
 
     Raises:
         UsageError: every estimator that could be used has the weight 0.
+        PrototypeError: the prototypes have another width than the embeddings.
     """
     parts: list[tuple[float, Tensor]] = []
     unit = normalise(visual, dim=1)
     if bank is not None and composed is not None:
+        require_width(unit, composed.visual, "visual")
         if settings.transfer_weight > 0:
             parts.append((settings.transfer_weight, unit @ composed.visual.T / settings.transfer_scale))
         if settings.conse_weight > 0:

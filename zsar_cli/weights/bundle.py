@@ -180,7 +180,10 @@ def check_bundle(folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"{path} was changed or damaged: sha256 {found[:16]}..., model.yaml says {expected[:16]}..."
             )
-    fingerprint = _fingerprint(manifest)
+    try:
+        fingerprint = _fingerprint(manifest)
+    except TypeError:  # keys of several types have no order
+        raise ModelError(f"{folder / MANIFEST}: a key of its settings is no text") from None
     if manifest.get("fingerprint", fingerprint) != fingerprint:
         raise ModelError(
             f"{folder / MANIFEST} states the fingerprint {manifest['fingerprint']}, but its weights and settings are "
