@@ -25,6 +25,11 @@ def rewrite(folder: Path, specialist: float | None) -> str:
         raise ModelError(f"{file} is not of the format zsar.bundle/1")
     content["format"] = FORMAT
     content["settings"]["specialist"] = specialist
+    sampling = content["settings"]["clip"]["sampling"]
+    content["settings"]["clip"]["sampling"] = {
+        "windows": sampling["clips"], "frames": sampling["frames"], "window": None, "stride": None,
+        "frame_step": sampling["stride"], "exact": sampling["exact"], "frame_rate": sampling["frame_rate"],
+    }  # fmt: skip
     del content["fingerprint"]
     file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
     return str(check_bundle(folder)["fingerprint"])

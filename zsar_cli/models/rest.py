@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 KIND = "rest"
-LARGEST = 4096  # side of frames, frames of a clip, clips of a video: beyond is no model but a mistake
+LARGEST = 4096  # side of frames, frames of a window, windows of a video: beyond is no model but a mistake
 CHUNK = 64  # texts in one pass
 
 
@@ -271,7 +271,7 @@ def _clip(settings: Mapping[str, Any]) -> ClipSettings:
     """Raises KeyError, TypeError or UsageError for what is none."""
     sampling, geometry = build(Sampling, settings["sampling"]), build(Geometry, settings["geometry"])
     check_sampling(sampling)
-    sizes = {"clips": sampling.clips, "frames": sampling.frames, "size": geometry.size, "resize": geometry.resize}
+    sizes = {"windows": sampling.windows, "frames": sampling.frames, "size": geometry.size, "resize": geometry.resize}
     for name, size in sizes.items():
         if size is not None and not 1 <= size <= LARGEST:
             raise UsageError(f"clip: {name} is {size}; it must lie in 1..{LARGEST}")
