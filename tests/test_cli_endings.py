@@ -235,7 +235,7 @@ def test_a_kill_leaves_the_part_file_and_no_process(zsar: Runner, zsar_here: Her
             time.sleep(0.05)
     run = zsar_here("classify", "good0.mp4", *label_options(), "-o", "out.jsonl", cwd=tmp_path, code=1)
     assert run.stderr == (
-        f"error: {tmp_path / 'out.jsonl.part'} exists, left by a job that was killed or is still running; "
+        f"error: {tmp_path / 'out.jsonl.part'} exists, left by a job that was killed; "
         "keep it under another name, or --overwrite replaces it\n"
     )
 

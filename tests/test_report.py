@@ -389,8 +389,64 @@ def test_targets_that_are_refused_before_any_work(tmp_path, overwrite):
     if not overwrite:
         assert refused(file) == f"{file} exists; --overwrite replaces it"
         file.rename(tmp_path / "results.json.part")
-        assert refused(file).startswith(f"{file}.part exists, left by a job that was killed or is still running;")
+        assert refused(file).startswith(f"{file}.part exists, left by a job that was killed; keep it")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere an open file cannot be removed")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_job_on_one_output_is_refused_and_the_first_loses_nothing(tmp_path, overwrite):
+    target = tmp_path / "r.jsonl"
+    with open_writer("jsonl", target, overwrite=False, run=RUN) as writer:
+        writer.write(DONE)
+        busy = f"{target}.part is being written by another job; wait until it has ended, or name another file"
+        for second in (check_target, lambda *_: open_writer("jsonl", target, overwrite=overwrite, run=RUN)):
+            with pytest.raises(OutputError, match=f"^{re.escape(busy)}$"):
+                second(target, overwrite)
+        command = [sys.executable, "-c", SCRIPT.replace("overwrite=False", f"overwrite={overwrite}"), "jsonl", target]
+        other = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert other.returncode == 1 and other.stderr.endswith(f"OutputError: {busy}\n")
+        writer.write(PARTIAL)
+    assert [json.loads(line)["path"] for line in target.read_text().splitlines()] == [DONE.path, PARTIAL.path]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_the_lock_goes_with_a_killed_job(tmp_path):
+    target = tmp_path / "r.jsonl"
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, "jsonl", target], stderr=subprocess.PIPE, text=True) as job:
+        assert job.stderr.readline() == "ten\n"
+        with pytest.raises(OutputError, match="is being written by another job"):
+            check_target(target, True)
+        job.kill()
+    with pytest.raises(OutputError, match="left by a job that was killed"):
+        check_target(target, False)
+    with open_writer("jsonl", target, overwrite=True, run=RUN) as writer:
+        writer.write(DONE)
+    assert len(target.read_text().splitlines()) == 1 and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX links")
+def test_a_part_file_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("keep me")
+    (tmp_path / "r.json.part").symlink_to("precious")
+    with pytest.raises(OutputError, match=r"r\.json: cannot be written: "):
+        open_writer("json", tmp_path / "r.json", overwrite=True, run=RUN)
+    assert (tmp_path / "precious").read_text() == "keep me"
+
+
+@linux_only
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    message = "r.json: cannot be written: this file system cannot lock files (No locks available)"
+    with pytest.raises(OutputError, match=re.escape(message)):
+        open_writer("json", tmp_path / "r.json", overwrite=False, run=RUN)
 
 
 @linux_only
@@ -612,4 +668,4 @@ def test_importing_the_report_is_cheap():
     code = "import sys, zsar_cli.report, zsar_cli.labels; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "zsar_cli.report.writer" in modules
-    assert not {"torch", "numpy", "transformers", "av", "PIL", "rich"} & set(modules)
+    assert not {"torch", "numpy", "transformers", "av", "PIL"} & set(modules)

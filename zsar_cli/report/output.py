@@ -2,19 +2,24 @@
 
 A file is written beside its target under the name `<target>.part` and moved over the target at the end. Writing is
 unbuffered and by complete pieces, so a killed process leaves whole records in the `.part` file, and a full disk
-costs at most the record that did not fit.
+costs at most the record that did not fit. The `.part` file is locked while it is written: a second job on the same
+target is refused, and the lock goes with its process, however that ends.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zsar_cli.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["Output", "OutputClosed", "check_target"]
 
@@ -27,8 +32,8 @@ def check_target(target: Path | None, overwrite: bool) -> None:
     """Refuse at once what could not be written after hours of work. None is standard output, always allowed.
 
     Raises:
-        OutputError: the target is a folder, is in no folder, or exists (or its `.part` file does) while
-            `overwrite` is false.
+        OutputError: the target is a folder, is in no folder, is being written by another job, or exists (or its
+            `.part` file does) while `overwrite` is false.
     """
     try:
         if target is None or _is_device(target):
@@ -39,10 +44,12 @@ def check_target(target: Path | None, overwrite: bool) -> None:
             raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
         if target.exists() and not overwrite:
             raise OutputError(f"{target} exists; --overwrite replaces it")
-        if _part_of(target).exists() and not overwrite:
+        part = _part_of(target)
+        if part.exists() and _is_locked(part):
+            raise _busy(part)
+        if part.exists() and not overwrite:
             raise OutputError(
-                f"{_part_of(target)} exists, left by a job that was killed or is still running; "
-                "keep it under another name, or --overwrite replaces it"
+                f"{part} exists, left by a job that was killed; keep it under another name, or --overwrite replaces it"
             )
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -71,10 +78,8 @@ class Output:
             elif _is_device(target):
                 self._stream = open(target, "wb", buffering=0)  # noqa: SIM115 - closed by close()
             else:
-                part = _part_of(target)
-                part.unlink(missing_ok=True)
-                self._stream = open(part, "xb", buffering=0)  # noqa: SIM115
-                self._part = part
+                self._stream = _open_part(_part_of(target))
+                self._part = _part_of(target)
         except OSError as error:
             raise _cannot_write(target, error) from error
 
@@ -122,15 +127,18 @@ class Output:
         """
         if self._part is not None and self._target is not None:
             os.fsync(self._stream.fileno())
-            self.close()
+            if sys.platform == "win32":  # an open file cannot be moved there
+                self.close()
             os.replace(self._part, self._target.resolve())
-        self.close()
+        self.close()  # last: until the file is in its place the lock keeps others off
 
     def discard(self) -> None:
         """Leave nothing behind, and the target as it was."""
-        self.close()
+        if sys.platform == "win32":  # an open file cannot be removed there
+            self.close()
         if self._part is not None:
             self._part.unlink(missing_ok=True)
+        self.close()
 
     def close(self) -> None:
         """Let go of the file, where it lies; standard output stays open. A second call does nothing."""
@@ -142,6 +150,59 @@ def _part_of(target: Path) -> Path:
     """The temporary name, beside the file that is meant: a link stays a link."""
     real = target.resolve()
     return real.with_name(real.name + ".part")
+
+
+def _open_part(part: Path) -> io.FileIO:
+    """The `.part` file, empty and locked.
+
+    Raises:
+        OutputError: another job holds the lock.
+        OSError: the file cannot be opened or locked.
+    """
+    if sys.platform == "win32":  # an open file cannot be removed there: it is its own lock
+        part.unlink(missing_ok=True)
+        return open(part, "xb", buffering=0)
+    while True:
+        # Opened without a cut: the content may be another job's. A link is not followed, its target is not ours.
+        file = open(part, "ab", buffering=0, opener=_open_no_link)  # noqa: SIM115
+        try:
+            if not _lock(file, fcntl.LOCK_EX):
+                raise _busy(part)
+            if part.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
+                file.truncate(0)
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # between opening and locking its job ended and took the file away: again
+
+
+def _is_locked(part: Path) -> bool:
+    """Whether a job is writing the file."""
+    if sys.platform == "win32":
+        return False  # `_open_part` fails
+    with open(part, "rb") as file:
+        return not _lock(file, fcntl.LOCK_SH)
+
+
+if sys.platform != "win32":
+
+    def _open_no_link(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+    def _lock(file: IO[bytes], kind: int) -> bool:
+        """Take a lock that ends with the file's closing, by a kill as well; false where another process has it."""
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise OSError(error.errno, f"this file system cannot lock files ({error.strerror})") from error
+        return True
+
+
+def _busy(part: Path) -> OutputError:
+    return OutputError(f"{part} is being written by another job; wait until it has ended, or name another file")
 
 
 def _is_device(target: Path) -> bool:
