@@ -256,6 +256,11 @@ def test_messages_show_odd_names_escaped(job: Finished, zsar: Runner, tmp_path: 
     assert run.stdout == f"{shown}\n  {reason}\n"
 
 
+def test_errors_show_odd_names_escaped(zsar_here: Callable[..., Finished], tmp_path: Path) -> None:
+    run = zsar_here("classify", "a.mp4", "--labels", "a\x1b[31m\u202e.txt", cwd=tmp_path, code=2)
+    assert run.stderr.startswith("error: a\\x1b[31m\\u202e.txt: no such label file; ")
+
+
 def test_a_leading_dash_by_itself_is_an_option(zsar: Runner, clips: dict[str, Clip]) -> None:
     where = clips["one.mp4"].path.parent
     run = zsar("classify", "-dash.mp4", "--label", "swimming", cwd=where, code=2)

@@ -247,6 +247,14 @@ def test_pairs_that_are_alike_are_named(zsar_here: Here) -> None:
     assert "hard to tell apart" in table and f"{ours['cosine']:.3f}  canoe | canoeing" in table
 
 
+def test_explain_shows_no_character_that_acts(zsar_here: Here) -> None:
+    arguments = ["explain", "--label", "[b] ca\u202enoe", "--label", "kayak"]
+    table = zsar_here(*arguments, code=0).stdout
+    assert "[b] ca\\u202enoe" in table and "\u202e" not in table
+    text = zsar_here(*arguments, "--format", "json", code=0).stdout
+    assert "\u202e" not in text and json.loads(text)["labels"][0]["label"] == "[b] ca\u202enoe"
+
+
 def test_a_label_without_relatives_is_named(zsar_here: Here, banks: Path) -> None:
     arguments = ["--label", "playing chess", "--prototypes", banks / "lone.safetensors", "--bank", "replace"]
     zsar_here("export-prototypes", "--label", "canoe", "-o", banks / "lone.safetensors", code=0)

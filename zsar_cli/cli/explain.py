@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 from zsar_cli.cli import options
@@ -10,8 +9,11 @@ from zsar_cli.cli.console import Messages, page, show
 from zsar_cli.cli.engine import open_one, read_labels
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
+from zsar_cli.report.escaping import json_text, printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from zsar_cli.transfer.explanation import Explanation
 
 __all__ = ["explain"]
@@ -53,13 +55,12 @@ def explain(
     classifier = open_one(messages, models)
     explanation = classifier.explain(label_set, top_k)
     if format == "json":
-        show(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))
+        show(json_text(explanation.to_dict(), indent=2))
     else:
         show(_table(explanation))
 
 
 def _table(explanation: Explanation) -> str:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -67,10 +68,10 @@ def _table(explanation: Explanation) -> str:
     table.add_column("composed of (weight)", overflow="fold", ratio=1)
     for item in explanation.labels:
         mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
-        table.add_row(escape(item.label), REMARKS[item.kind] + escape(mixture))
+        table.add_row(_shown(item.label), REMARKS[item.kind] + _shown(mixture))
         if item.expanded_by:
             by = ", ".join(f"{part.entry} {part.weight:.2f}" for part in item.expanded_by)
-            table.add_row("", f"[dim]by way of: {escape(by)}[/]")
+            table.add_row("", f"[dim]by way of: {_shown(by)}[/]")
     console = page(soft_wrap=False)
     with console.capture() as capture:
         console.print(table)
@@ -79,13 +80,27 @@ def _table(explanation: Explanation) -> str:
             f"\n{counts['seen']} of {len(explanation.labels)} labels are seen classes and {counts['near']} nearly so; "
             f"{counts['composed'] + counts['unrelated']} are unseen"
         )
-        if explanation.alike:
-            console.print("\n[bold]hard to tell apart[/] (cosine of their prototypes)")
-        for pair in explanation.alike[:PAIRS_SHOWN]:
-            console.print(f"  {pair.cosine:.3f}  {escape(pair.first)} | {escape(pair.second)}")
-        if len(explanation.alike) > PAIRS_SHOWN:
-            console.print(f"  and {len(explanation.alike) - PAIRS_SHOWN} more pairs (--format json lists all)")
+        _print_alike(console, explanation)
         if explanation.unrelated:
-            console.print(f"\n[bold]no related seen class[/]: {escape(', '.join(explanation.unrelated))}")
+            console.print(f"\n[bold]no related seen class[/]: {_shown(', '.join(explanation.unrelated))}")
             console.print("  their scores mean little; another wording or --prototypes may help")
     return capture.get().rstrip("\n")
+
+
+def _print_alike(console: Console, explanation: Explanation) -> None:
+    if explanation.alike is None:
+        console.print("\n[bold]hard to tell apart[/]: not looked for among so many labels")
+        return
+    if explanation.alike:
+        console.print("\n[bold]hard to tell apart[/] (cosine of their prototypes)")
+    for pair in explanation.alike[:PAIRS_SHOWN]:
+        console.print(f"  {pair.cosine:.3f}  {_shown(pair.first)} | {_shown(pair.second)}")
+    if (more := len(explanation.alike) - PAIRS_SHOWN) > 0:
+        console.print(f"  and {more} more pairs (--format json lists them)")
+
+
+def _shown(text: str) -> str:
+    """Text from elsewhere within the markup of a page."""
+    from rich.markup import escape
+
+    return escape(printable(text))

@@ -16,6 +16,7 @@ from typing import ParamSpec
 import typer
 
 from zsar_cli.errors import ZsarError
+from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import OutputClosed
 
 __all__ = ["INTERRUPTED", "SOME_FAILED", "TERMINATED", "guarded"]
@@ -45,13 +46,14 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
         except ZsarError as error:
             if os.environ.get("ZSAR_DEBUG"):
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            # Only an error over several places has lines of its own.
+            print("error: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
             code = error.exit_code
         except Exception as error:
             if os.environ.get("ZSAR_DEBUG"):
                 raise
             print(
-                f"error: unexpected {type(error).__name__}: {error}\n"
+                f"error: unexpected {type(error).__name__}: {printable(str(error))}\n"
                 "This is a fault of zsar; ZSAR_DEBUG=1 shows the traceback for a report.",
                 file=sys.stderr,
             )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from zsar_cli.records import SCHEMA, Prediction, VideoRecord
+from zsar_cli.report.escaping import printable
 from zsar_cli.report.writer import Writer
 
 __all__ = ["COLUMNS", "CsvWriter"]
@@ -37,6 +40,11 @@ COLUMNS = (
 )
 
 
+# A cell of text that begins with one of these is a formula to a spreadsheet; the last four are the wide forms that
+# some take for the same. Tab and CR are escaped wherever they stand.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
 class CsvWriter(Writer):
     """UTF-8, commas, quotes where needed, a header, line feeds."""
 
@@ -54,7 +62,7 @@ class CsvWriter(Writer):
 
     def _shared(self, record: VideoRecord) -> dict[str, Any]:
         """The cells that are the same in each row of a record."""
-        values = record.to_dict()
+        values = record.to_dict(top_k=0)
         error, decoder, sampling, partial = (values[key] or {} for key in ("error", "decoder", "sampling", "partial"))
         return {
             "path": record.path,
@@ -74,8 +82,16 @@ class CsvWriter(Writer):
         }
 
 
-def _row(cells: Any) -> bytes:
+def _row(cells: Iterable[Any]) -> bytes:
     line = io.StringIO()
-    # With this line end Python quotes cells that hold either of its characters; the file itself has line feeds.
-    csv.writer(line, lineterminator="\r\n").writerow(cells)
-    return (line.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "backslashreplace")
+    csv.writer(line, lineterminator="\n").writerow(map(_cell, cells))
+    return line.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell: numbers without an exponent; text without controls, which runs nowhere as a formula."""
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")
+    if isinstance(value, str):
+        return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)
+    return value

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from zsar_cli.records import SCHEMA, VideoRecord
+from zsar_cli.report.escaping import json_text
 from zsar_cli.report.writer import Writer
 
 __all__ = ["JsonLinesWriter", "JsonWriter"]
 
 
 def _dump(value: Any) -> bytes:
-    # A file name that is not UTF-8 holds lone surrogates; replaced by a backslash they are JSON's own escapes.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+    return json_text(value).encode()
 
 
 class JsonLinesWriter(Writer):

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from zsar_cli.records import Prediction, Run, VideoRecord
+from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import Output
 from zsar_cli.report.writer import Writer
 
-__all__ = ["TableWriter", "printable"]
+__all__ = ["TableWriter"]
 
 _BAR = 20  # characters of the longest bar, which is that of the best score of a video
 
@@ -55,19 +56,13 @@ class TableWriter(Writer):
             yield Text(f"  note: {printable(note)}", style="dim")
 
     def _predictions(self, predictions: tuple[Prediction, ...]) -> Iterator[Text]:
-        width = max((cell_len(prediction.label) for prediction in predictions), default=0)
+        names = [printable(prediction.label) for prediction in predictions]
+        width = max(map(cell_len, names), default=0)
         best = max((prediction.score for prediction in predictions), default=0.0)
-        for rank, prediction in enumerate(predictions, start=1):
-            padding = " " * (width - cell_len(prediction.label))
+        for rank, (name, prediction) in enumerate(zip(names, predictions, strict=True), start=1):
+            padding = " " * (width - cell_len(name))
             share = max(prediction.score, 0.0) / best if best > 0 else 0.0
             score = round(prediction.score, 3) + 0.0  # not -0.000
-            line = Text(f"  {rank:>3}  {prediction.label}{padding}  {score:>7.3f}")
+            line = Text(f"  {rank:>3}  {name}{padding}  {score:>7.3f}")
             line.append(f"  {self._mark * round(_BAR * share)}" if self._mark else "", style="green")
             yield line
-
-
-def printable(text: str) -> str:
-    """File names may hold line ends, terminal codes or bytes of no encoding: show them escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
