@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from zsar_cli.transfer import explanation
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.compose import Vocabulary, compose, compose_through
 from zsar_cli.transfer.explanation import NEAR, UNRELATED, explain
@@ -63,6 +64,40 @@ def test_labels_with_one_mixture_are_alike() -> None:
     composed, weights = compose(BANK, ["first", "second", "third"], semantic, top_k=1, temperature=0.1)
     (pair,) = explain(BANK, composed, weights).alike
     assert (pair.first, pair.second, pair.cosine) == ("first", "second", 1.0)
+
+
+def test_pairs_are_those_of_the_whole_matrix_however_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    visual = torch.randn(40, 3, generator=torch.Generator().manual_seed(3))
+    visual = torch.nn.functional.normalize(visual, dim=1)
+    names = tuple(f"label {index}" for index in range(40))
+    composed = PrototypeBank(names, torch.ones(40, 4) / 2, visual, "model", "text", "composed")
+    cosines = (visual.double() @ visual.double().T).tolist()
+    pairs = {(names[i], names[j]): cosines[i][j] for i in range(40) for j in range(i + 1, 40) if cosines[i][j] > 0.9}
+    monkeypatch.setattr(explanation, "ROWS", 7)
+    found = explain(BANK, composed, torch.ones(40, 3) / 3).alike
+    assert found is not None and len(pairs) > 20
+    assert {(pair.first, pair.second): pair.cosine for pair in found} == pytest.approx(pairs, abs=1e-4)
+    assert [pair.cosine for pair in found] == sorted((pair.cosine for pair in found), reverse=True)
+
+    monkeypatch.setattr(explanation, "MOST_PAIRS", 10)
+    assert explain(BANK, composed, torch.ones(40, 3) / 3).alike == found[:10]
+    monkeypatch.setattr(explanation, "COMPARED", 39)
+    told = explain(BANK, composed, torch.ones(40, 3) / 3).to_dict()
+    assert told["alike"] is None and len(told["labels"]) == 40
+
+
+def test_names_are_read_once_however_many_labels_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed, weights = compose(BANK, [f"label {i}" for i in range(50)], torch.eye(4).repeat(13, 1)[:50], 2, 0.1)
+    count = 0
+
+    def counted(name: str) -> str:
+        nonlocal count
+        count += 1
+        return name
+
+    monkeypatch.setattr(explanation, "readable", counted)
+    explain(BANK, composed, weights)
+    assert count == 50 + len(SEEN)
 
 
 def test_entries_that_expand_a_label_are_named_and_a_seen_class_has_none() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from zsar_cli import labels
 from zsar_cli.errors import LabelError
 from zsar_cli.labels import Label, LabelSet, readable
 
@@ -159,6 +160,22 @@ def test_many_repeats_make_one_short_note():
     assert len(labels) == 1
     assert labels.notes[0].startswith("99 repeated label(s) merged: 'a' (label 2, repeats label 1), ")
     assert labels.notes[0].endswith(" and 94 more")
+
+
+def test_merging_reads_each_description_twice_at_most(write, monkeypatch):
+    """A table of annotations repeats each label with another description every time."""
+    seen = 0
+
+    def counted(values):
+        nonlocal seen
+        values = list(values)
+        seen += len(values)
+        return tuple(dict.fromkeys(value for value in values if value))
+
+    monkeypatch.setattr(labels, "_sentences", counted)
+    (label,) = LabelSet.read(write("l.txt", "".join(f"run: in lane {number}\n" for number in range(500))))
+    assert label.descriptions == tuple(f"in lane {number}" for number in range(500))
+    assert seen <= 2 * 500
 
 
 def test_ten_thousand_labels_stay_distinct(write):

@@ -214,24 +214,29 @@ def _entry(where: str, name: str, descriptions: Iterable[str] = (), prompts: Ite
 
 def _merge(entries: list[_Entry], notes: list[str]) -> LabelSet:
     """Keep the first of the labels that read the same, with the descriptions and prompts of all of them."""
-    kept: dict[str, _Entry] = {}
+    groups: dict[str, list[_Entry]] = {}
     repeats: list[str] = []
     for where, label in entries:
-        key = label.text.casefold()
-        if key not in kept:
-            kept[key] = (where, label)
-            continue
-        first_where, first = kept[key]
-        descriptions = _sentences(first.descriptions + label.descriptions)
-        prompts = _sentences(first.prompts + label.prompts)
-        kept[key] = (first_where, replace(first, descriptions=descriptions, prompts=prompts))
-        of = "repeats" if first.name == label.name else f"reads as {first.name!r} of"
-        repeats.append(f"{label.name!r} ({where}, {of} {first_where})")
+        group = groups.setdefault(label.text.casefold(), [])
+        group.append((where, label))
+        first_where, first = group[0]
+        if len(group) > 1:
+            of = "repeats" if first.name == label.name else f"reads as {first.name!r} of"
+            repeats.append(f"{label.name!r} ({where}, {of} {first_where})")
     if repeats:
         more = len(repeats) - _NAMED_REPEATS
         named = ", ".join(repeats[:_NAMED_REPEATS]) + (f" and {more} more" if more > 0 else "")
         notes = [*notes, f"{len(repeats)} repeated label(s) merged: {named}"]
-    return LabelSet(tuple(label for _, label in kept.values()), tuple(notes))
+    return LabelSet(tuple(_joined([label for _, label in group]) for group in groups.values()), tuple(notes))
+
+
+def _joined(labels: list[Label]) -> Label:
+    """The first of labels that read the same, with the descriptions and prompts of all."""
+    first, *others = labels
+    if not others:
+        return first
+    descriptions = tuple(text for label in labels for text in label.descriptions)
+    return replace(first, descriptions=descriptions, prompts=tuple(text for label in labels for text in label.prompts))
 
 
 def _decode(file: Path) -> str:

@@ -21,6 +21,9 @@ SAME = 1 - 1e-5  # cosine above which two names mean the same to the text encode
 NEAR = 0.8  # cosine to the nearest seen class above which a label is all but one of them
 UNRELATED = 0.5  # cosine to the nearest seen class below which a label is composed of strangers
 SHOWN = 0.005  # components of less weight than this are left out
+COMPARED = 20_000  # labels; among more the pairs that are alike are not looked for, which takes the square of the time
+MOST_PAIRS = 10_000  # that are kept, the worst
+ROWS = 512  # of the matrix of all pairs that are computed at a time: 40 MB for as many labels as are compared
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All labels in order, and the pairs that are hard to tell apart, worst first."""
+    """All labels in order, and the pairs that are hard to tell apart, worst first.
+
+    `alike` holds the worst `MOST_PAIRS`; it is None where there are more than `COMPARED` labels.
+    """
 
     labels: tuple[LabelExplanation, ...]
-    alike: tuple[Pair, ...]
+    alike: tuple[Pair, ...] | None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,7 +94,7 @@ class Explanation:
             "schema": SCHEMA,
             "labels": [asdict(label) for label in self.labels],
             "counts": self.counts,
-            "alike": [asdict(pair) for pair in self.alike],
+            "alike": None if self.alike is None else [asdict(pair) for pair in self.alike],
             "unrelated": list(self.unrelated),
         }
 
@@ -110,18 +116,18 @@ def explain(
         top: how many components, and how many entries, to name for each label.
         entries, near: N entries of a lexicon and R [U, N], which of them expanded whom.
     """
-    cosines = composed.semantic @ bank.semantic.T
-    to_entries = composed.semantic @ entries.semantic.T if entries is not None else None
+    seen = {readable(name).casefold() for name in bank.labels}
     labels = []
     for row, name in enumerate(composed.labels):
-        components = tuple(Component(*part) for part in _heaviest(weights[row], cosines[row], bank.labels, top))
+        cosines = bank.semantic @ composed.semantic[row]
+        components = tuple(Component(*part) for part in _heaviest(weights[row], cosines, bank.labels, top))
         neighbours: tuple[Neighbour, ...] = ()
-        if entries is not None and near is not None and to_entries is not None:
-            neighbours = tuple(Neighbour(*part) for part in _heaviest(near[row], to_entries[row], entries.labels, top))
-        labels.append(
-            LabelExplanation(name, _kind(name, float(cosines[row].max()), bank.labels), components, neighbours)
-        )
-    return Explanation(tuple(labels), _alike(composed))
+        if entries is not None and near is not None:
+            to_entries = entries.semantic @ composed.semantic[row]
+            neighbours = tuple(Neighbour(*part) for part in _heaviest(near[row], to_entries, entries.labels, top))
+        kind = _kind(readable(name).casefold() in seen, float(cosines.max()))
+        labels.append(LabelExplanation(name, kind, components, neighbours))
+    return Explanation(tuple(labels), _alike(composed) if len(composed) <= COMPARED else None)
 
 
 def _heaviest(weights: Tensor, cosines: Tensor, names: Sequence[str], top: int) -> Iterator[tuple[str, float, float]]:
@@ -131,10 +137,9 @@ def _heaviest(weights: Tensor, cosines: Tensor, names: Sequence[str], top: int) 
             yield names[index], round(float(weights[index]), 4), round(float(cosines[index]), 4)
 
 
-def _kind(name: str, nearest: float, seen: Sequence[str]) -> str:
-    """Seen, near, composed or unrelated; `nearest` is the cosine to the nearest seen class."""
-    reading = readable(name).casefold()
-    if nearest > SAME or any(readable(other).casefold() == reading for other in seen):
+def _kind(named: bool, nearest: float) -> str:
+    """Seen, near, composed or unrelated: whether a seen class reads the same, and the cosine to the nearest one."""
+    if named or nearest > SAME:
         return "seen"
     if nearest >= NEAR:
         return "near"
@@ -142,10 +147,18 @@ def _kind(name: str, nearest: float, seen: Sequence[str]) -> str:
 
 
 def _alike(composed: PrototypeBank) -> tuple[Pair, ...]:
-    cosines = torch.triu(composed.visual @ composed.visual.T, diagonal=1)
-    first, second = (cosines >= ALIKE).nonzero(as_tuple=True)
-    pairs = [
-        Pair(composed.labels[i], composed.labels[j], round(float(cosines[i, j]), 4))
-        for i, j in zip(first.tolist(), second.tolist(), strict=True)
-    ]
-    return tuple(sorted(pairs, key=lambda pair: -pair.cosine))
+    """The worst `MOST_PAIRS` of the pairs above `ALIKE`, in memory that grows with the labels alone."""
+    pairs = torch.empty(0, 2, dtype=torch.long)
+    cosines = torch.empty(0)
+    for start in range(0, len(composed), ROWS):
+        block = torch.triu(composed.visual[start : start + ROWS] @ composed.visual[start:].T, diagonal=1)
+        found = (block >= ALIKE).nonzero()
+        pairs = torch.cat([pairs, found + start])
+        cosines = torch.cat([cosines, block[found[:, 0], found[:, 1]]])
+        worst = cosines.argsort(descending=True, stable=True)[:MOST_PAIRS]
+        pairs, cosines = pairs[worst], cosines[worst]
+    names = composed.labels
+    return tuple(
+        Pair(names[i], names[j], round(cosine, 4))
+        for (i, j), cosine in zip(pairs.tolist(), cosines.tolist(), strict=True)
+    )
