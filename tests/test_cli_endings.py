@@ -330,6 +330,15 @@ def test_results_alone_are_on_stdout(zsar_here: Here, folder: Path) -> None:
     assert "\x1b" not in run.stdout + run.stderr
 
 
+def test_labels_come_from_stdin_and_keep_their_notes_beside_names(zsar: Runner, folder: Path) -> None:
+    arguments = ["explain", "--labels", "-", "--label", "riding a bike", "--format", "json"]
+    run = zsar(*arguments, cwd=folder, stdin="swimming\nSwimming\n")
+    assert [label["label"] for label in json.loads(run.stdout)["labels"]] == ["swimming", "riding a bike"]
+    assert run.stderr == (
+        "warning: standard input: 1 repeated label(s) merged: 'Swimming' (line 2, reads as 'swimming' of line 1)\n"
+    )
+
+
 def test_quiet_leaves_errors_alone(zsar_here: Here, folder: Path) -> None:
     (folder / "twice.txt").write_text("swimming\nSwimming\nriding a bike\n")
     arguments = ["classify", "good0.mp4", "bad0.mp4", "--labels", "twice.txt", "--quiet", "--verbose"]

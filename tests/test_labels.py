@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import re
 from pathlib import Path
@@ -218,6 +219,33 @@ def test_txt_descriptions_follow_a_colon_and_a_space(write):
         Label("surfing"),
         Label("yoga", descriptions=("a mat",)),
     )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="needs /dev/fd")
+def test_a_pipe_is_read_as_txt():
+    """A shell makes /dev/fd/63 of <(command)."""
+    reader, writer = os.pipe()
+    os.write(writer, b"archery  # comment\n1e5\n")
+    os.close(writer)
+    assert LabelSet.read(f"/dev/fd/{reader}").names == ("archery", "1e5")
+    os.close(reader)
+
+
+def test_text_from_elsewhere_is_named():
+    assert LabelSet.read_text(b"archery: with a bow\n", "standard input").labels[0].descriptions == ("with a bow",)
+    with pytest.raises(LabelError, match="no labels in standard input"):
+        LabelSet.read_text(b"", "standard input")
+    note = "here: 1 repeated label(s) merged: 'a' (line 2, repeats line 1)"
+    assert LabelSet.read_text(b"a\na\n", "here").notes == (note,)
+
+
+def test_names_behind_a_file_keep_all_that_it_says(write):
+    read = LabelSet.read(write("l.csv", "label,description,prompt,more\narchery,with a bow,a man {},1\narchery,,,2\n"))
+    more = read.with_names(["surfing", "Archery"])
+    assert more.labels[0] == read.labels[0] and more.labels[0].prompts == ("a man {}",)
+    assert more.names == ("archery", "surfing")
+    assert more.notes[:2] == read.notes[:2] and len(read.notes) == 2
+    assert more.notes[2:] == ("1 repeated label(s) merged: 'Archery' (label 3, reads as 'archery' of label 1)",)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])

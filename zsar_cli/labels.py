@@ -180,7 +180,7 @@ class LabelSet:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> LabelSet:
-        """Labels from a .txt, .csv, .yaml, .yml or .json file (see docs/formats.md).
+        """Labels from a .txt, .csv, .yaml, .yml or .json file (see docs/formats.md); a pipe is read as .txt.
 
         Raises:
             LabelError: the file is missing, a folder, empty, of another kind, not UTF-8, or a line is wrong.
@@ -190,19 +190,45 @@ class LabelSet:
             raise LabelError(f"{path}: no such label file; give a path to a file ({', '.join(_PARSERS)})")
         if file.is_dir():
             raise LabelError(f"{path}: is a folder; give a label file ({', '.join(_PARSERS)})")
-        parse = _PARSERS.get(file.suffix.lower())
-        if parse is None:
+        kind = file.suffix.lower()
+        if kind not in _PARSERS and not file.is_file():
+            kind = ".txt"  # a pipe, such as the /dev/fd/63 that a shell makes of <(command)
+        if kind not in _PARSERS:
             raise LabelError(f"{path}: unknown kind of label file {file.suffix!r}; allowed: {', '.join(_PARSERS)}")
         try:
-            entries, notes = parse(_decode(file))
+            data = file.read_bytes()
         except OSError as error:
             raise LabelError(f"{path}: cannot be read: {error.strerror}") from error
+        return cls._parse(data, str(path), kind)
+
+    @classmethod
+    def read_text(cls, data: bytes, source: str) -> LabelSet:
+        """Labels from the content of a .txt file, wherever it came from; `source` names it in messages.
+
+        Raises:
+            LabelError: as `read` does.
+        """
+        return cls._parse(data, source, ".txt")
+
+    @classmethod
+    def _parse(cls, data: bytes, source: str, kind: str) -> LabelSet:
+        try:
+            entries, notes = _PARSERS[kind](_decode(data, source, kind))
         except LabelError as error:
-            raise LabelError(f"{path}: {error}") from error.__cause__
+            raise LabelError(f"{source}: {error}") from error.__cause__
         if not entries:
-            raise LabelError(f"no labels in {path}; write one name per line or list item")
+            raise LabelError(f"no labels in {source}; write one name per line or list item")
         merged = _merge(entries, notes)
-        return replace(merged, notes=tuple(f"{path}: {note}" for note in merged.notes))
+        return replace(merged, notes=tuple(f"{source}: {note}" for note in merged.notes))
+
+    def with_names(self, names: Iterable[str | Label]) -> LabelSet:
+        """These labels and others behind them, merged as `from_names` does it, with the notes on both.
+
+        Raises:
+            LabelError: as `from_names` does.
+        """
+        merged = LabelSet.from_names([*self, *names])
+        return replace(merged, notes=self.notes + merged.notes)
 
 
 def _entry(where: str, name: str, descriptions: Iterable[str] = (), prompts: Iterable[str] = ()) -> _Entry:
@@ -239,9 +265,8 @@ def _joined(labels: list[Label]) -> Label:
     return replace(first, descriptions=descriptions, prompts=tuple(text for label in labels for text in label.prompts))
 
 
-def _decode(file: Path) -> str:
+def _decode(data: bytes, source: str, kind: str) -> str:
     """The text of a file: UTF-8 with or without a byte order mark, or UTF-16 with one."""
-    data = file.read_bytes()
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -252,7 +277,7 @@ def _decode(file: Path) -> str:
         wanted = "UTF-16" if encoding == "utf-16" else "UTF-8"
         raise LabelError(
             f"line {line}: byte {position} (0x{data[position]:02x}) is not {wanted}; save the file as UTF-8, "
-            f"for example: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(file))} > utf8{file.suffix}"
+            f"for example: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(source)} > utf8{kind}"
         ) from None
     if "\0" in text:
         raise LabelError("this is not a text file; a label file holds names, one per line or list item")

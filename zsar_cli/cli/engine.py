@@ -16,9 +16,11 @@ from zsar_cli.labels import LabelSet
 if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 
-__all__ = ["BUILTIN", "cache_folder", "open_classifier", "open_one", "read_labels"]
+__all__ = ["BUILTIN", "cache_folder", "check_languages", "open_classifier", "open_one", "read_labels"]
 
 BUILTIN = "builtin"
+MANY_LABELS = 10_000  # more than this are worth a word
+NAMED = 10  # labels in one warning
 
 
 def cache_folder(given: Path | None) -> Path:
@@ -43,12 +45,36 @@ def read_labels(file: Path | None, names: list[str] | None, messages: Messages) 
     """
     if file is None and not names:
         raise UsageError("no labels: give --labels FILE, or --label NAME once for each name")
-    labels = LabelSet.read(file) if file is not None else LabelSet.from_names(names or [])
+    if file is None:
+        labels = LabelSet.from_names(names or [])
+    elif str(file) == "-":
+        labels = LabelSet.read_text(sys.stdin.buffer.read(), "standard input")
+    else:
+        labels = LabelSet.read(file)
     if file is not None and names:
-        labels = LabelSet.from_names([*labels, *names])
+        labels = labels.with_names(names)
     for note in labels.notes:
         messages.warning(note)
+    if len(labels) > MANY_LABELS:
+        messages.info(f"{len(labels)} labels: they are embedded first, which takes minutes; the cache keeps that")
     return labels
+
+
+def check_languages(classifier: Classifier, labels: LabelSet, messages: Messages) -> None:
+    """Warn of labels in a language that a model's text encoders do not know: their scores mean little."""
+    from zsar_cli.models.base import HasTextTower
+    from zsar_cli.text.languages import foreign_labels
+
+    for member in classifier.members:
+        encoders = [member.model.tower] if isinstance(member.model, HasTextTower) else []
+        encoders += [member.model.text] if member.bank is not None else []
+        for languages in dict.fromkeys(encoder.languages for encoder in encoders):
+            if foreign := [label.name for label in foreign_labels(labels, languages)]:
+                more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
+                messages.warning(
+                    f"{member.model.name} understands labels in {', '.join(languages)} alone; scores mean little for: "
+                    f"{', '.join(foreign[:NAMED])}{more}"
+                )
 
 
 def open_classifier(

@@ -38,7 +38,8 @@ def option(name: str, help: str, *short: str, panel: str | None = None, **more: 
 
 
 Labels = Annotated[
-    Path | None, option("--labels", "Label file: .txt (one name a line), .csv, .yaml or .json.", "-l", metavar="FILE")
+    Path | None,
+    option("--labels", "Label file: .txt (one name a line), .csv, .yaml, .json, or - for stdin.", "-l", metavar="FILE"),
 ]
 
 
