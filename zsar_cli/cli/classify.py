@@ -9,7 +9,7 @@ import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import open_classifier, read_labels
+from zsar_cli.cli.engine import check_languages, open_classifier, read_labels
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 
@@ -79,6 +79,7 @@ def classify(
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
     classifier = open_classifier(messages, models, compute, reading)
+    check_languages(classifier, label_set, messages)
     labelled = classifier.prepare(label_set)
     run = classifier.describe(label_set)
     _tell_specialists(classifier, labelled, messages)

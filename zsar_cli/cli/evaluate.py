@@ -10,7 +10,7 @@ import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import open_classifier
+from zsar_cli.cli.engine import check_languages, open_classifier
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.errors import OutputError, UsageError
@@ -113,6 +113,7 @@ def evaluate(
     data = _choose(dataset, labels, seen, unseen, split, split_number)
     classifier = open_classifier(messages, models, compute, reading)
     _set_transfer(classifier, transfer)
+    check_languages(classifier, data.classes, messages)
     if unseen is not None:
         _tell_seen(classifier, data, messages)
     similarity, failures = _similarities(classifier, data, messages)

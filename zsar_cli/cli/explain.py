@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, page, show
-from zsar_cli.cli.engine import open_one, read_labels
+from zsar_cli.cli.engine import check_languages, open_one, read_labels
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
 from zsar_cli.report.escaping import json_text, printable
@@ -53,6 +53,7 @@ def explain(
     messages = Messages(quiet, verbose)
     label_set = read_labels(labels, label, messages)
     classifier = open_one(messages, models)
+    check_languages(classifier, label_set, messages)
     explanation = classifier.explain(label_set, top_k)
     if format == "json":
         show(json_text(explanation.to_dict(), indent=2))

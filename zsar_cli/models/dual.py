@@ -43,6 +43,8 @@ ACTION_PROMPTS = (
 normalise = torch.nn.functional.normalize
 FRAMES = 8  # for encoders of single frames
 TEXT_BATCH = 64
+# Their published text towers read English alone, but for those with a vocabulary made for more languages.
+ENGLISH, MANY_WORDS = ("clip", "siglip", "xclip"), 60_000
 TEXT_SCALE = 0.03  # typical spread over labels of cosines between images and texts
 
 
@@ -61,6 +63,9 @@ class TextTower:
         self._network, self._tokenizer, self._padding, self._unit = network, tokenizer, padding, unit
         self._longest = network.config.text_config.max_position_embeddings
         self.fingerprint = fingerprint
+        config = network.config
+        few_words = getattr(config.text_config, "vocab_size", MANY_WORDS) < MANY_WORDS
+        self.languages = ("en",) if few_words and config.model_type in ENGLISH else ()
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:

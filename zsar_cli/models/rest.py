@@ -74,6 +74,7 @@ class RestText:
 
     def __init__(self, model: RestModel, tokens: TokenEncoder, fingerprint: str) -> None:
         self._model, self._tokens, self.fingerprint = model, tokens, fingerprint
+        self.languages = tokens.languages
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -165,7 +166,7 @@ class RestSpecialist(RestVideoModel):
 def minilm_tokens() -> TokenEncoder:
     """The packaged MiniLM, verified, as an encoder of tokens."""
     packaged = minilm()
-    return TokenEncoder(packaged.folder, packaged.fingerprint)
+    return TokenEncoder(packaged.folder, packaged.fingerprint, packaged.languages)
 
 
 def seen_classes(model: RestModel, prototypes: Tensor, labels: Sequence[Label], tokens: TokenEncoder) -> PrototypeBank:

@@ -297,6 +297,11 @@ class CachedTextEncoder:
         self._encoder, self._cache = encoder, cache
         self.fingerprint = encoder.fingerprint
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """As `TextEncoder.languages`."""
+        return self._encoder.languages
+
     def encode(self, texts: Sequence[str]) -> Tensor:
         """As `TextEncoder.encode`."""
         keys = {text: digest("text", self.fingerprint, text) for text in texts}

@@ -21,6 +21,11 @@ class TextEncoder(Protocol):
 
     fingerprint: str
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What it was trained to understand, as codes of ISO 639-1 such as "en"; empty where that is not known."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> Tensor:
         """[len(texts), E], float32, unit rows, on the CPU."""
         ...
@@ -32,10 +37,11 @@ class SentenceEncoder:
     Args:
         folder: holds config, tokenizer and safetensors weights.
         fingerprint: what `encode` depends on, for caches and prototype files.
+        languages: see `TextEncoder`.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self.folder, self.fingerprint = folder, fingerprint
+    def __init__(self, folder: Path, fingerprint: str, languages: tuple[str, ...] = ()) -> None:
+        self.folder, self.fingerprint, self.languages = folder, fingerprint, languages
         self._model: Any = None
 
     def encode(self, texts: Sequence[str]) -> Tensor:

@@ -18,4 +18,4 @@ MINILM = PackagedFile(
 
 def minilm() -> SentenceEncoder:
     """The packaged MiniLM, verified."""
-    return SentenceEncoder(MINILM.verified().parent, fingerprint=f"minilm-{MINILM.sha256[:12]}")
+    return SentenceEncoder(MINILM.verified().parent, fingerprint=f"minilm-{MINILM.sha256[:12]}", languages=("en",))
