@@ -20,6 +20,7 @@ import numpy as np
 
 from zsar_cli.errors import InputError, ZsarError
 from zsar_cli.video.content import content_digest
+from zsar_cli.video.limits import limit_memory
 from zsar_cli.video.shared_frames import SharedFrames, room_for
 from zsar_cli.video.types import VideoFacts, View, Window, WindowBatch
 
@@ -90,6 +91,7 @@ def serve() -> None:
     task = pickle.load(incoming)
     assert isinstance(task, Task)
     pkgutil.resolve_name(task.read)
+    limit_memory()
     shared = SharedFrames.attach(task.shared, task.size)
     questions: queue.SimpleQueue[object] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(incoming, questions), daemon=True).start()

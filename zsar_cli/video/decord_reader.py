@@ -4,7 +4,9 @@ Its limits, each of them measured against decoding every frame: wrong frames wit
 lists and open groups of pictures; no times, so refused here, for AVI with B-frames, MPEG-PS and raw streams; no
 AV1; no saving of truncated files; the last frame's length unknown where the rate varies; times in
 single precision; no wheels for macOS on Apple silicon nor Linux on Arm. Its users report that now and then it
-hangs for ever, so call it in a process that can be killed. PyAV has none of these limits.
+hangs for ever, so call it in a process that can be killed. It cannot be told which formats to open: what PyAV refuses
+(scripts that name other files, pictures that are too large) never reaches it, but its own FFmpeg, of 2019, takes the
+format anew. For files from strangers choose PyAV, which has none of these limits.
 """
 
 from __future__ import annotations

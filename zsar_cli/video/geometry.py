@@ -13,8 +13,21 @@ from zsar_cli.video.types import Geometry
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from PIL import Image
 
-__all__ = ["centre_square", "check_geometry", "displayed_size", "scaled_size", "shape_frame"]
+__all__ = [
+    "centre_square",
+    "check_geometry",
+    "displayed_size",
+    "is_thin",
+    "scaled_size",
+    "shape_frame",
+    "thin_square",
+]
+
+_BICUBIC = 3  # Image.Resampling.BICUBIC, without importing Pillow
+_LONGEST = 16  # times the shorter side: beyond any panorama
+_NARROWEST = 1 / 64  # pixels: Pillow counts in single precision, in which a narrower part has no width
 
 
 def check_geometry(geometry: Geometry) -> None:
@@ -75,6 +88,44 @@ def centre_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
+def is_thin(size: tuple[int, int], geometry: Geometry) -> bool:
+    """Is a picture so long and thin that scaling its shorter side would make the longer one explode?
+
+    Args:
+        size: `scaled_size` of the picture.
+        geometry: what it is scaled for.
+    """
+    return geometry.resize is not None and max(size) > _LONGEST * geometry.resize
+
+
+def thin_square(image: Image.Image, size: tuple[int, int], side: int) -> NDArray[np.uint8]:
+    """What `centre_square` of the scaled picture is, without scaling the rest of it.
+
+    Pillow's filter reaches over the edge of the part that is scaled, so nothing changes at the border.
+
+    Args:
+        image: upright, RGB.
+        size: width and height that the whole picture would be scaled to, at least `side` each.
+        side: S.
+
+    Returns:
+        uint8 [S, S, 3].
+    """
+    spans = [_centre_span(*lengths, side) for lengths in zip(image.size, size, strict=True)]
+    box = (spans[0][0], spans[1][0], spans[0][1], spans[1][1])
+    return np.asarray(image.resize((side, side), resample=_BICUBIC, box=box), dtype=np.uint8)
+
+
+def _centre_span(length: int, scaled: int, side: int) -> tuple[float, float]:
+    """The part of `length` that becomes the central `side` of `scaled`."""
+    first = (scaled - side) // 2
+    low, high = first * length / scaled, (first + side) * length / scaled
+    if high - low < _NARROWEST:
+        low = min(low, length - _NARROWEST)
+        high = low + _NARROWEST
+    return low, high
+
+
 def shape_frame(frame: VideoFrame, geometry: Geometry, aspect: Fraction, rotation: int) -> NDArray[np.uint8]:
     """One decoded frame as the model sees it. Scaling is swscale's bicubic, straight from the decoded planes.
 
@@ -87,9 +138,13 @@ def shape_frame(frame: VideoFrame, geometry: Geometry, aspect: Fraction, rotatio
     Returns:
         uint8 [S, S, 3], RGB, upright.
     """
-    width, height = scaled_size(*displayed_size(frame.width, frame.height, aspect, rotation), geometry)
-    if rotation % 180:
-        width, height = height, width
+    upright = scaled_size(*displayed_size(frame.width, frame.height, aspect, rotation), geometry)
+    if is_thin(upright, geometry):
+        from PIL import Image
+
+        whole = np.rot90(frame.reformat(format="rgb24", threads=1).to_ndarray(), rotation // 90)
+        return thin_square(Image.fromarray(whole), upright, geometry.size)
+    width, height = upright[::-1] if rotation % 180 else upright
     scaled = frame.reformat(width, height, format="rgb24", interpolation="BICUBIC", threads=1)
     image = np.rot90(scaled.to_ndarray(), rotation // 90)
     return centre_square(image.astype(np.uint8, copy=False), geometry.size)

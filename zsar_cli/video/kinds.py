@@ -1,10 +1,10 @@
-"""Which files are videos, which are images, and in what order images follow each other."""
+"""Which files are videos, which are images, what is opened of either, and in what order images follow each other."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "natural_order"]
+__all__ = ["IMAGE_FORMATS", "IMAGE_SUFFIXES", "VIDEO_FORMATS", "VIDEO_SUFFIXES", "natural_order"]
 
 # What a folder scan takes for a video. A file named explicitly is opened whatever its suffix.
 VIDEO_SUFFIXES = frozenset(
@@ -14,6 +14,17 @@ VIDEO_SUFFIXES = frozenset(
 )
 # What a folder of frames is made of. A ".webp" alone can also be an animation.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+
+# What a file may be, whatever its suffix says: formats that hold their own pictures, by FFmpeg's names. Formats that
+# name other files (concat, hls, dash, imf, sdp, vobsub, ...) would read those; image lists, devices and the formats
+# of old games are left out because nobody needs them here.
+VIDEO_FORMATS = (
+    *("mov", "matroska", "avi", "flv", "live_flv", "kux", "asf", "asf_o", "rm", "ogg", "mpeg", "mpegts"),
+    *("mxf", "gxf", "nut", "nsv", "nuv", "swf", "wtv", "dv", "ivf", "yuv4mpegpipe", "gif", "apng"),
+    *("mpegvideo", "m4v", "h261", "h263", "h264", "hevc", "vvc", "vc1", "vc1test", "av1", "obu", "dirac", "mjpeg"),
+)
+# By Pillow's names. Others can run programs (EPS) or are no pictures of a video.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:

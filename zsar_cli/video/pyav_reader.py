@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError
 from zsar_cli.video.assembly import Pick, windows_of
-from zsar_cli.video.pyav_source import NAME, Source, Timeline, open_source, scan
+from zsar_cli.video.pyav_source import NAME, Source, Timeline, open_source, scan, why_no_frame
 from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
 from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, WindowBatch
 
@@ -128,8 +128,7 @@ def _from_the_start(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
     frames = _in_order(source, plan.line)
     before = next(frames, None)
     if before is None:
-        reason = f"no frame can be decoded ({source.damage.first or 'the data is damaged'})"
-        raise InputError(source.path, "decode", reason, NAME)
+        raise InputError(source.path, "decode", why_no_frame(source), NAME)
     if before[0] > plan.line.starts[0] and not source.damage.errors and not first:
         # A recording that was cut open: the frames before its first key frame cannot be shown by anyone.
         plan.line = replace(plan.line, starts=plan.line.starts[plan.line.starts >= before[0]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError
 from zsar_cli.video.geometry import displayed_size, shape_frame
+from zsar_cli.video.kinds import VIDEO_FORMATS
+from zsar_cli.video.limits import MAX_PIXELS, check_pixels, too_large
 from zsar_cli.video.types import Geometry, VideoInfo
 
-__all__ = ["NAME", "Damage", "Source", "Timeline", "open_source", "scan"]
+__all__ = ["NAME", "Damage", "Source", "Timeline", "open_source", "scan", "why_no_frame"]
 
 NAME = "pyav"
 
@@ -120,6 +122,8 @@ class Source:
                         self.damage.note(ValueError("a packet is incomplete"))
                     yield packet
                 return
+            except MemoryError:
+                raise
             except av.FFmpegError as error:
                 self.damage.note(error)
                 if failed:  # twice without a packet between: there is nothing behind it
@@ -130,6 +134,8 @@ class Source:
         """The frames that come out for a packet; None flushes the decoder."""
         try:
             return self.stream.decode(packet)
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
             self.damage.note(error)
             return []
@@ -149,6 +155,19 @@ class Source:
 
 # --- opening ---
 
+# "file:" keeps names such as "rtmp:x.mp4" from being taken for a protocol. Then no format that names other files is
+# opened, nothing is fetched, tracks that lie in other files (QuickTime's "dref") are left alone, and no picture is
+# larger than a decode process has room for. Probing takes these options too, and takes one thread.
+_OPTIONS = {
+    "format_whitelist": ",".join(VIDEO_FORMATS),
+    "protocol_whitelist": "file",
+    "enable_drefs": "0",
+    "use_absolute_path": "0",
+    "max_pixels": str(MAX_PIXELS),
+}
+# Formats that are lists of other files.
+_SCRIPTS = ("concat", "hls", "dash", "webm_dash_manifest", "imf", "sdp", "rtsp", "vobsub")
+
 
 @contextmanager
 def open_source(path: str, geometry: Geometry, damage: Damage | None = None, decoder: str = NAME) -> Iterator[Source]:
@@ -162,40 +181,77 @@ def open_source(path: str, geometry: Geometry, damage: Damage | None = None, dec
     Raises:
         InputError: not a video, or no decoder for it; the reason says what it is instead.
     """
-    # "file:" keeps names such as "rtmp:x.mp4" from being taken for a protocol, and the list keeps a playlist
-    # that calls itself a video from reaching for the network.
     try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+    except MemoryError:
+        raise
     except av.FFmpegError as error:
         raise InputError(path, "open", _why_not_opened(path, error), decoder) from error
     with container:
         stream = _video_stream(container)
         if isinstance(stream, str):
             raise InputError(path, "open", stream, decoder)
+        check_pixels(path, stream.width, stream.height, decoder)
         stream.thread_count = 1
+        stream.codec_context.options = {"max_pixels": _OPTIONS["max_pixels"]}
         yield Source(path, container, stream, geometry)
 
 
 def _why_not_opened(path: str, error: av.FFmpegError) -> str:
+    log = _log_of_opening(path)
+    kind = next((origin for origin, line in log if line.startswith("Format not on whitelist")), None)
+    if kind in _SCRIPTS:
+        return f"it is a script of the format {kind}, which names other files: give the videos themselves"
+    if kind:
+        return f"not a video of a format that is read here: FFmpeg takes it for {_long_name(kind)}"
     with open(path, "rb") as file:
         head = file.read(12)
     if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free"):
         return "the file is cut off or damaged: its index (moov), often written last, is missing"
     if isinstance(error, (av.InvalidDataError, av.EOFError)):
         return "its content is not a video that FFmpeg recognises"
-    return f"FFmpeg cannot open it ({error.strerror})"
+    return _too_large(log) or f"FFmpeg cannot open it ({error.strerror})"
+
+
+def why_no_frame(source: Source) -> str:
+    """Why nothing of an open file can be decoded, as far as FFmpeg tells."""
+    reason = f"no frame can be decoded ({source.damage.first or 'the data is damaged'})"
+    return _too_large(_log_of_opening(source.path)) or reason
+
+
+def _too_large(log: list[tuple[str, str]]) -> str | None:
+    sizes = (re.match(r"Picture size (\d+)x(\d+) ", line) for _, line in log)
+    return next(filter(None, (too_large(int(size[1]), int(size[2])) for size in sizes if size)), None)
+
+
+def _log_of_opening(path: str) -> list[tuple[str, str]]:
+    """Origin and text of the errors FFmpeg logs, which it tells in no other way, when it opens and probes a file."""
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as logs, suppress(av.FFmpegError):
+            av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace").close()
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
+    return [(origin, line) for _, origin, line in logs]
+
+
+def _long_name(kind: str) -> str:
+    try:
+        return av.ContainerFormat(kind.split(",")[0], "r").long_name or kind
+    except ValueError:
+        return kind
 
 
 def _video_stream(container: InputContainer) -> VideoStream | str:
     """The stream a player shows, or why there is none."""
-    kind = container.format.name
-    if kind in ("tty", "image2") or kind.endswith("_pipe"):
-        return f"not a video: FFmpeg takes it for {container.format.long_name or kind}"
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
-        others = sorted({s.type for s in container.streams if s.type != "video"})
-        cover = " and a cover picture" if container.streams.video else ""
-        return f"no video stream, only {', '.join(others) or 'nothing'}{cover}"
+        others = sorted({str(s.type) for s in container.streams if s.type != "video"})
+        others += ["a cover picture"] if container.streams.video else []
+        return f"no video stream, only {' and '.join(others)}" if others else "it holds no stream at all"
     best = container.streams.best("video")
     stream = next((s for s in videos if s is best), videos[0])
     return stream if stream.codec_context else "this build of FFmpeg has no decoder for its video codec"
