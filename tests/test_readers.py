@@ -7,7 +7,8 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps
 from videos import Clip, read_code
 
 from zsar_cli.errors import InputError, UsageError
+from zsar_cli.video import pyav_reader, pyav_source
 from zsar_cli.video.reader import decoder_versions, probe, read_video
 from zsar_cli.video.sampling import sample_times
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
@@ -357,6 +359,32 @@ def test_an_mp4_cut_before_its_index_says_so(tmp_path: Path) -> None:
     clip = videos.write_video(tmp_path / "a.mp4")
     clip.path.write_bytes(clip.path.read_bytes()[:2000])
     assert_refused(clip.path, "open", "index (moov), often written last, is missing")
+
+
+def test_a_video_that_cannot_be_sought_is_decoded_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoSeeking:
+        def __init__(self, container: av.container.InputContainer) -> None:
+            self.container = container
+
+        def seek(self, *_: object, **__: object) -> None:
+            raise av.error.PermissionError(1, "Operation not permitted")  # what damaged indices bring about
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.container, name)
+
+    @contextmanager
+    def opened(*arguments: object) -> Iterator[pyav_source.Source]:
+        with pyav_source.open_source(*arguments) as source:
+            source.container = NoSeeking(source.container)
+            yield source
+
+    monkeypatch.setattr(pyav_reader, "open_source", opened)
+    clip = videos.write_video(tmp_path / "a.mp4")
+    for exact in (True, False):
+        video = read_video(str(clip.path), Sampling(frames=4, exact=exact), SQUASH)
+        assert codes(video) == [clip.shown(instant) for instant in wanted(clip.end, 4)]
 
 
 def test_a_video_of_noise_alone_cannot_be_decoded(tmp_path: Path) -> None:

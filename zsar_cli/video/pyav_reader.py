@@ -67,7 +67,7 @@ def _decode_group(source: Source, key: int, wanted: list[int]) -> Iterator[_Shap
     targets, last = set(wanted), wanted[-1]
     context = source.stream.codec_context
     skippable = source.stream.codec.canonical_name in _SKIPPABLE
-    source.container.seek(key, stream=source.stream)
+    source.seek(key)
     for packet in source.packets():
         if packet.pts is not None and packet.pts < key:
             continue  # shown before the key frame, so nothing after it refers to it; it may need what was skipped
@@ -89,7 +89,7 @@ def _by_key_frames(source: Source, targets: NDArray[np.int64]) -> Iterator[_Shap
 
 
 def _key_frame(source: Source, target: int) -> NDArray[np.uint8] | None:
-    source.container.seek(target, stream=source.stream)
+    source.seek(target)
     for packet in source.packets():
         if packet.pts == target:
             frames = source.decode(packet) + source.decode(None)

@@ -130,6 +130,13 @@ class Source:
                     return
                 failed = True
 
+    def seek(self, pts: int) -> None:
+        """Go to the last key frame by then; where the file does not let itself be sought that is damage."""
+        try:
+            self.container.seek(pts, stream=self.stream)
+        except av.FFmpegError as error:
+            self.damage.note(error)
+
     def decode(self, packet: av.Packet[VideoStream] | None) -> list[av.VideoFrame]:
         """The frames that come out for a packet; None flushes the decoder."""
         try:
