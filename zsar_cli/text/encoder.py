@@ -89,8 +89,13 @@ def encode_labels(encoder: TextEncoder, labels: Sequence[Label]) -> Tensor:
 
 
 def encode_text_groups(encoder: TextEncoder, groups: Sequence[Sequence[str]]) -> Tensor:
-    """[len(groups), E], unit rows: the normalised mean over each group's texts. No group may be empty."""
-    flat = encoder.encode([text for group in groups for text in group])
+    """[len(groups), E], unit rows: the normalised mean over each group's texts. No group may be empty.
+
+    Each distinct text is encoded once: the same text twice in a batch can differ in the last digit.
+    """
+    texts = [text for group in groups for text in group]
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    flat = encoder.encode(list(row_of))[[row_of[text] for text in texts]]
     owner = torch.tensor([index for index, group in enumerate(groups) for _ in group])
     sums = torch.zeros(len(groups), flat.shape[1]).index_add_(0, owner, flat)
     return torch.nn.functional.normalize(sums, dim=1)
