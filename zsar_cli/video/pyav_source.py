@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -27,6 +28,9 @@ NAME = "pyav"
 
 # AVI stores no presentation times: with reordered frames those that FFmpeg guesses are wrong.
 _NO_PRESENTATION_TIMES = ("avi",)
+
+# Titles in another encoding are no obstacle: PyAV 19 reads them by itself, its predecessors must be told to.
+_ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @dataclass
@@ -189,7 +193,7 @@ def open_source(path: str, geometry: Geometry, damage: Damage | None = None, dec
         InputError: not a video, or no decoder for it; the reason says what it is instead.
     """
     try:
-        container = av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+        container = av.open(f"file:{path}", options=_OPTIONS, **_ANY_TITLE)
     except MemoryError:
         raise
     except av.FFmpegError as error:
