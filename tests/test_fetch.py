@@ -16,8 +16,8 @@ from cli_runner import Finished
 from tflite_files import write_plain
 
 from zsar_cli.errors import ModelError, UsageError
-from zsar_cli.models import fetch as module
 from zsar_cli.weights import added, catalogue
+from zsar_cli.weights import fetch as module
 from zsar_cli.weights.catalogue import ENTRIES
 from zsar_cli.weights.fetch import fetch
 
