@@ -310,7 +310,7 @@ class LiteRTModel:
         size = self._signature.size
         with _no_banner():
             scores = self._scores(np.zeros((self._signature.step or FRAMES, size, size, 3), np.uint8))
-        return bool(scores.min() >= 0 and abs(scores.sum() - 1) < 0.02)
+        return bool(np.min(scores) >= 0 and abs(np.sum(scores) - 1) < 0.02)
 
 
 def _read(path: Path) -> bytes:

@@ -166,7 +166,7 @@ def _share(line: Timeline, decoded: list[int]) -> float:
     """How much of a damaged video was decoded; a long pause without packets counts as lost."""
     lengths = np.diff(np.append(line.starts, line.end))
     good = np.minimum(lengths, 2 * line.usual)[np.isin(line.starts, decoded)]
-    return float(good.sum() / lengths.sum())
+    return float(good.sum()) / float(lengths.sum())
 
 
 def _in_order(source: Source, line: Timeline) -> Iterator[_Timed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -113,7 +114,7 @@ class Source:
     @property
     def aspect(self) -> Fraction:
         """Width of a stored pixel over its height."""
-        return Fraction(self.stream.sample_aspect_ratio or 1)
+        return _fraction(self.stream.sample_aspect_ratio) or Fraction(1)
 
     def packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Every packet, at the end the empty one that flushes the decoder; goes on behind a bad place."""
@@ -271,6 +272,11 @@ def _video_stream(container: InputContainer) -> VideoStream | str:
 # --- the timeline ---
 
 
+def _fraction(number: Any) -> Fraction | None:
+    """FFmpeg's rational, None where it is unknown; PyAV 19 has a class of its own for it."""
+    return Fraction(number.numerator, number.denominator) if number else None
+
+
 def scan(source: Source) -> Timeline:
     """Read every packet's times. No decoding: about 0.1 s for ten minutes of video."""
     stream, rows = source.stream, list[_Row]()
@@ -286,13 +292,13 @@ def scan(source: Source) -> Timeline:
         return _timeline(source, [row.pts or 0 for row in rows], rows, trusted=True)
     if all(row.dts is not None for row in rows):
         return _timeline(source, [row.dts or 0 for row in rows], rows, trusted=False)
-    rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+    rate = _fraction(stream.average_rate) or _fraction(stream.guessed_rate) or Fraction(25)
     starts = np.arange(len(rows), dtype=np.int64)
     return Timeline(starts, starts[:1], len(rows), 1 / rate, trusted=False, nominal=True)
 
 
 def _timeline(source: Source, times: list[int], rows: list[_Row], trusted: bool) -> Timeline:
-    unit = source.stream.time_base or Fraction(1, 90000)
+    unit = _fraction(source.stream.time_base) or Fraction(1, 90000)
     # An edit list puts what is cut off the start before time 0: a player does not show it.
     edited = "mp4" in source.kind and max(times) >= 0
     shown = {
@@ -305,17 +311,18 @@ def _timeline(source: Source, times: list[int], rows: list[_Row], trusted: bool)
     starts = np.array(sorted(shown), dtype=np.int64)
     keys = np.unique(np.array([t for t, row in zip(times, rows, strict=True) if row.is_key], dtype=np.int64))
     usual = int(np.median(np.diff(starts))) if len(starts) > 1 else 0
-    rate = source.stream.average_rate
+    rate = _fraction(source.stream.average_rate)
     last = shown[int(starts[-1])] or usual or (round(1 / (rate * unit)) if rate else 1)
     return Timeline(starts, keys, int(starts[-1]) + max(last, 1), unit, trusted, claimed=_claimed(source))
 
 
 def _claimed(source: Source) -> float | None:
     """When the stream ends by the file's own index or header, where that can be relied upon."""
-    stream, container, unit = source.stream, source.container, source.stream.time_base
+    stream, container, unit = source.stream, source.container, _fraction(source.stream.time_base)
     if "mp4" in source.kind and unit:
         entries = list(stream.index_entries)
-        if all(entry.pos + entry.size <= container.size for entry in entries):
+        size = os.path.getsize(source.path)
+        if all(entry.pos + entry.size <= size for entry in entries):
             return None  # every frame of the index lies in the file
         times = sorted(entry.timestamp for entry in entries)
         return float((times[-1] + (times[-1] - times[0]) / max(len(times) - 1, 1)) * unit)
