@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 def test_every_room_is_in_the_list() -> None:
     rooms = {room_of(file) for file in FILES} - {"__init__", "__main__"}
     assert rooms <= set(ROOMS), "give the new room its place in ROOMS"
+
+
+def test_the_rooms_are_described_in_their_order() -> None:
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `(\w+)/?` \|", page, flags=re.MULTILINE)
+    assert described == [room for room in ROOMS if room != "_version"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
