@@ -12,6 +12,13 @@ from pathlib import Path
 import pytest
 from cli_runner import EXAMPLE_LABELS, Finished, Runner
 
+# Every worker of the tests, and every process they start, computes on one thread: threads of many processes that wait
+# for each other on few processors take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts jobs in the background with ctrl-C ignored, which all their children would inherit.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def zsar(tmp_path_factory: pytest.TempPathFactory) -> Runner:
