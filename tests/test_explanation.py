@@ -7,7 +7,7 @@ import torch
 
 from zsar_cli.transfer import explanation
 from zsar_cli.transfer.bank import PrototypeBank
-from zsar_cli.transfer.compose import Vocabulary, compose, compose_through
+from zsar_cli.transfer.compose import compose
 from zsar_cli.transfer.explanation import NEAR, UNRELATED, explain
 
 SEEN = ("pull ups", "sailing", "texting")
@@ -98,17 +98,3 @@ def test_names_are_read_once_however_many_labels_there_are(monkeypatch: pytest.M
     monkeypatch.setattr(explanation, "readable", counted)
     explain(BANK, composed, weights)
     assert count == 50 + len(SEEN)
-
-
-def test_entries_that_expand_a_label_are_named_and_a_seen_class_has_none() -> None:
-    semantic = torch.stack([at(0.7), at(0.3, 1)])
-    vocabulary = Vocabulary.of(BANK, ["hanging from a bar", "steering a boat"], torch.eye(4)[[0, 1]], 2, 0.1)
-    composed, weights, near = compose_through(
-        BANK, vocabulary, ["chin-ups", "Sailing"], semantic, 2, 0.1, nearest=2, nearest_temperature=0.5, share=0.5
-    )
-    first, second = explain(BANK, composed, weights, 5, vocabulary.entries, near).labels
-    share = torch.softmax(torch.tensor([0.7, 0.0]) / 0.5, dim=0).tolist()
-    assert [part.entry for part in first.expanded_by] == ["hanging from a bar", "steering a boat"]
-    assert [part.weight for part in first.expanded_by] == pytest.approx(share, abs=1e-4)
-    assert [part.cosine for part in first.expanded_by] == pytest.approx([0.7, 0.0], abs=1e-4)
-    assert second.kind == "seen" and second.expanded_by == ()

@@ -1,4 +1,4 @@
-"""The action lexicon: what is packaged, what users may add, and what is refused."""
+"""The action lexicon: what is packaged, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import zsar_cli
-from zsar_cli.errors import LabelError, UsageError
+from zsar_cli.errors import LabelError
 from zsar_cli.text.lexicon import Entry, Lexicon, packaged_lexicon, read_entries
 from zsar_cli.text.minilm import minilm
 
@@ -75,7 +75,7 @@ def test_the_embedded_file_is_what_its_sources_give(raw: list[dict[str, Any]]) -
     assert Lexicon.of(entries, Nothing()).digest == lexicon.digest, "run examples/maintenance/lexicon_semantic.py"
 
 
-def test_reading_a_users_file(tmp_path: Path) -> None:
+def test_reading_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("- {action: KiteJumping, also: big air}\n- {action: yes, motion: nods  twice, objects: [head]}\n")
     assert read_entries(file) == (
@@ -113,21 +113,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_entries(tmp_path / "none.yaml")
 
 
-def test_a_users_entry_takes_the_place_of_one_with_its_name_and_is_in_the_digest() -> None:
+def test_an_entry_is_the_mean_of_its_names() -> None:
     encoder = LengthEncoder()
     own = Lexicon.of([Entry("ab"), Entry("swim", ("float", "crawl on"))], encoder)
     expected = torch.nn.functional.normalize(encoder.encode(["swim", "float", "crawl on"]).sum(dim=0), dim=0)
     torch.testing.assert_close(own.semantic[1], expected)
-    more = own.extended([Entry("Swim", ("dive",)), Entry("new one")], encoder)
-    assert more.names == ("ab", "Swim", "new one")
-    torch.testing.assert_close(more.semantic[0], own.semantic[0])
-    torch.testing.assert_close(more.semantic[2], encoder.encode(["new one"])[0])
-    assert len({own.digest, more.digest, own.extended([Entry("other")], encoder).digest}) == 3
     assert own.digest == Lexicon.of([Entry("ab"), Entry("swim", ("float", "crawl on"))], encoder).digest
-
-
-def test_another_text_encoder_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"embedded by minilm-.*, but the model reads labels with length.*--lexicon none"
-    ):
-        packaged_lexicon().extended([Entry("a")], LengthEncoder())
+    assert own.digest != Lexicon.of([Entry("ab"), Entry("swim", ("float",))], encoder).digest

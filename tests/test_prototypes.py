@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from zsar_cli.errors import OutputError, PrototypeError
 from zsar_cli.transfer.bank import FORMAT, PrototypeBank
-from zsar_cli.transfer.compose import Vocabulary, compose, compose_beside, compose_through
+from zsar_cli.transfer.compose import compose, compose_beside
 from zsar_cli.transfer.scoring import TransferSettings, score_labels
 
 
@@ -105,58 +105,6 @@ def test_an_added_bank_speaks_for_what_it_knows_and_no_more() -> None:
     np.testing.assert_allclose(weights[0, 3:].numpy(), [gate / (1 + gate), 0], atol=1e-6)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))
     assert weights[1, 3:].sum() < 1e-4
-
-
-ENTRIES = ("canoeing", "flying a kite", "drumming", "KITE")
-
-
-def through(
-    seen: PrototypeBank, names: list[str], semantic: torch.Tensor, share: float
-) -> tuple[Vocabulary, PrototypeBank, torch.Tensor, torch.Tensor]:
-    """Labels by way of `ENTRIES`: two of them for each label, two classes for each of them."""
-    generator = torch.Generator().manual_seed(21)
-    told = torch.nn.functional.normalize(torch.randn(len(ENTRIES), 6, generator=generator), dim=1)
-    vocabulary = Vocabulary.of(seen, ENTRIES, told, 2, 0.2)
-    how = {"nearest": 2, "nearest_temperature": 0.4, "share": share}
-    return vocabulary, *compose_through(seen, vocabulary, names, semantic, 2, 0.2, **how)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_two_steps_of_relatedness_agree_with_a_loop(share: float) -> None:
-    seen = bank()
-    semantic = torch.nn.functional.normalize(torch.randn(2, 6, generator=torch.Generator().manual_seed(4)), dim=1)
-    vocabulary, composed, weights, near = through(seen, ["paddling", "beating"], semantic, share)
-    direct = compose(seen, ["paddling", "beating"], semantic, 2, 0.2)[1].numpy()
-    for row, label in enumerate(semantic.numpy()):
-        cosine = vocabulary.entries.semantic.numpy() @ label
-        best = sorted(range(len(ENTRIES)), key=lambda index: -cosine[index])[:2]
-        powers = np.exp(cosine[best] / 0.4)
-        expected = (1 - share) * direct[row]
-        for index, power in zip(best, powers / powers.sum(), strict=True):
-            assert float(near[row, index]) == pytest.approx(power, abs=1e-6)
-            expected = expected + share * power * vocabulary.weights[index].numpy()
-        np.testing.assert_allclose(weights[row].numpy(), expected, atol=1e-6)
-        mixture = expected @ seen.visual.numpy()
-        np.testing.assert_allclose(composed.visual[row].numpy(), mixture / np.linalg.norm(mixture), atol=1e-5)
-    assert (near > 0).sum(dim=1).tolist() == [2, 2]
-    assert vocabulary.weights[ENTRIES.index("KITE")].tolist() == [0, 1, 0]
-
-
-def test_a_label_that_is_a_seen_class_is_not_expanded() -> None:
-    seen = bank()
-    anything = torch.nn.functional.normalize(torch.ones(1, 6), dim=1)
-    semantic = torch.cat([anything, seen.semantic[2:]])
-    _, composed, weights, near = through(seen, ["Kite", "percussion"], semantic, 0.7)
-    assert weights.tolist() == [[0, 1, 0], [0, 0, 1]]
-    assert near.abs().sum() == 0
-    torch.testing.assert_close(composed.visual, seen.visual[1:])
-
-
-def test_what_composes_a_label_does_not_depend_on_the_others() -> None:
-    seen = bank()
-    semantic = torch.nn.functional.normalize(torch.randn(3, 6, generator=torch.Generator().manual_seed(8)), dim=1)
-    together = through(seen, ["a", "b", "c"], semantic, 0.5)[2]
-    torch.testing.assert_close(through(seen, ["b"], semantic[1:2], 0.5)[2], together[1:2])
 
 
 def test_phrases_are_checked_selected_and_written(tmp_path: Path) -> None:

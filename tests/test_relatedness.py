@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zsar_cli.transfer.relatedness import centre_rows, relatedness, same_meaning
+from zsar_cli.transfer.relatedness import centre_rows, relatedness
 
 
 def oracle(unseen: np.ndarray, seen: np.ndarray, top_k: int, temperature: float) -> np.ndarray:
@@ -58,10 +58,6 @@ def test_phrases_count_by_the_nearest_one() -> None:
     mean = torch.from_numpy(seen)
     assert torch.equal(relatedness(mean, mean, 3, 0.1, torch.from_numpy(phrases)), torch.eye(6, dtype=mean.dtype))
 
-
-def test_same_meaning_is_equality_of_direction() -> None:
-    seen = torch.eye(3)
-    assert same_meaning(torch.tensor([[0, 5.0, 0], [0, 1.0, 0.1]]), seen).tolist() == [True, False]
 
 
 def test_order_of_labels_and_classes_does_not_matter() -> None:

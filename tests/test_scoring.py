@@ -11,7 +11,7 @@ import torch
 from zsar_cli.errors import UsageError
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.compose import compose
-from zsar_cli.transfer.scoring import TransferSettings, conse, score_labels, to_shares
+from zsar_cli.transfer.scoring import TransferSettings, aggregate, conse, score_labels, to_shares
 
 GENERATOR = torch.Generator().manual_seed(5)
 UNIT = torch.nn.functional.normalize
@@ -71,19 +71,6 @@ def test_the_blend_is_the_weighted_mean_of_scaled_similarities() -> None:
     np.testing.assert_allclose(found.numpy(), np.average(parts, axis=0, weights=[2, 1, 3]), atol=1e-4)
 
 
-def test_conse_names_a_video_by_the_entries_of_a_lexicon_where_they_are_given() -> None:
-    settings = TransferSettings(
-        top_k=4, lexicon_nearest=2, transfer_weight=0, conse_weight=1, conse_scale=1, logit_scale=9
-    )
-    entries = compose(BANK, ("x", "y", "z"), UNIT(torch.randn(3, 7, generator=GENERATOR)), 4, 0.1)[0]
-    found = score_labels(VISUAL, settings, BANK, composed(settings), entries=entries)
-    for row, video in enumerate(VISUAL.numpy()):
-        powers = np.array([np.exp(9 * cosine(video, entry)) for entry in entries.visual.numpy()])
-        best = np.argsort(-powers)[:2]
-        named = sum(powers[index] * entries.semantic[index].numpy() for index in best)
-        np.testing.assert_allclose(found[row].numpy(), [cosine(named, label) for label in SEMANTIC.numpy()], atol=1e-5)
-
-
 def test_a_model_without_a_bank_is_scored_by_its_text_alone() -> None:
     found = score_labels(VISUAL, TransferSettings(text_weight=0.5, text_scale=1.0), text=TEXT)
     torch.testing.assert_close(found, UNIT(VISUAL) @ UNIT(TEXT).T)
@@ -106,8 +93,7 @@ def test_shares_sum_to_one_and_keep_the_order() -> None:
     ("fields", "message"),
     [
         ({"top_k": 0}, "top_k is 0; it must be 1 or more"),
-        ({"lexicon_nearest": 0}, "lexicon_nearest is 0; it must be 1 or more"),
-        ({"lexicon_share": 1.5}, "lexicon_share is 1.5; it must be 0 to 1"),
+        ({"aggregate": "top0"}, "aggregate is top0; allowed: mean, max, and top"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
         ({"conse_weight": -1.0}, "conse_weight is -1.0; it must be 0 or more"),
     ],
@@ -121,3 +107,13 @@ def test_nothing_to_score_with_is_an_error() -> None:
     settings = TransferSettings(transfer_weight=0, conse_weight=0)
     with pytest.raises(UsageError, match="nothing would be scored"):
         score_labels(VISUAL, settings, BANK, composed(settings))
+
+
+@pytest.mark.parametrize("windows", [1, 2, 7])
+def test_windows_are_aggregated_as_a_loop_would(windows: int) -> None:
+    similarity = torch.randn(windows, 5, generator=GENERATOR)
+    columns = similarity.numpy().T
+    np.testing.assert_allclose(aggregate(similarity), [column.mean() for column in columns], atol=1e-6)
+    np.testing.assert_allclose(aggregate(similarity, "max"), [column.max() for column in columns], atol=1e-6)
+    best = [np.mean(sorted(column)[-3:]) for column in columns]
+    np.testing.assert_allclose(aggregate(similarity, "top3"), best, atol=1e-6)

@@ -104,7 +104,6 @@ def open_classifier(
         precision=compute.precision,
         prototypes=_text(models.prototypes),
         bank=models.bank,
-        lexicon=models.lexicon,
         embedding=EmbedSettings(
             sampling, reading.decoder, reading.workers, reading.timeout, compute.batch_size, reading.hash
         ),

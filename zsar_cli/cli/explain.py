@@ -70,9 +70,6 @@ def _table(explanation: Explanation) -> str:
     for item in explanation.labels:
         mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
         table.add_row(_shown(item.label), REMARKS[item.kind] + _shown(mixture))
-        if item.expanded_by:
-            by = ", ".join(f"{part.entry} {part.weight:.2f}" for part in item.expanded_by)
-            table.add_row("", f"[dim]by way of: {_shown(by)}[/]")
     console = page(soft_wrap=False)
     with console.capture() as capture:
         console.print(table)

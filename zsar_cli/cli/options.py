@@ -117,16 +117,6 @@ BankMode = Annotated[
         metavar="MODE",
     ),
 ]
-Lexicon = Annotated[
-    str | None,
-    option(
-        "--lexicon",
-        "YAML file whose entries extend the action lexicon, or none to do without it.",
-        panel=MODEL,
-        metavar="FILE|none",
-        show_default="the packaged one",
-    ),
-]
 CacheDir = Annotated[
     Path | None,
     option(
@@ -212,7 +202,6 @@ class ModelOptions:
     seen_labels: SeenLabels = None
     prototypes: Prototypes = None
     bank: BankMode = "extend"
-    lexicon: Lexicon = None
     cache_dir: CacheDir = None
     no_cache: NoCache = False
 

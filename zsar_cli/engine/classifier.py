@@ -7,7 +7,6 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -22,9 +21,8 @@ from zsar_cli.models.base import ConditionsText, VideoModel
 from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
-from zsar_cli.text.lexicon import Lexicon
 from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
-from zsar_cli.transfer.compose import Vocabulary, compose, compose_beside, compose_through
+from zsar_cli.transfer.compose import compose, compose_beside
 from zsar_cli.transfer.explanation import Explanation, explain
 from zsar_cli.transfer.scoring import TransferSettings, aggregate, score_labels, to_shares
 
@@ -48,14 +46,12 @@ class Labelled:
         prototypes: composed from the bank; None where there is no bank.
         weights: who composed whom, A [U, S].
         text: from the model's text tower, [U, D]; None where it has none.
-        entries: which entries of the lexicon expand whom, R [U, N]; None without a lexicon.
     """
 
     labels: LabelSet
     prototypes: PrototypeBank | None = None
     weights: Tensor | None = None
     text: Tensor | None = None
-    entries: Tensor | None = None
 
 
 class Classifier(ABC):
@@ -178,8 +174,6 @@ class ZeroShotClassifier(Classifier):
         embedding: how files become embeddings.
         cache: where embeddings are kept; None keeps none.
         added: a second bank, which composes only the labels near to its classes (see `compose.compose_beside`).
-        lexicon: stands between labels and the classes the model was trained on. Not used with a bank of other classes,
-            nor where the settings give it no share.
     """
 
     def __init__(
@@ -190,7 +184,6 @@ class ZeroShotClassifier(Classifier):
         embedding: EmbedSettings | None = None,
         cache: EmbeddingCache | None = None,
         added: PrototypeBank | None = None,
-        lexicon: Lexicon | None = None,
     ) -> None:
         super().__init__(Pipeline([model], embedding or EmbedSettings(), cache))
         for given in filter(None, (bank, added)):
@@ -199,10 +192,6 @@ class ZeroShotClassifier(Classifier):
             bank, added = added, None
         self.model, self.bank, self.added = model, bank, added
         self.transfer = transfer or model.transfer
-        uses_lexicon = bank is not None and bank.kind == "seen" and self.transfer.lexicon_share > 0
-        self.lexicon = lexicon if uses_lexicon else None
-        if self.lexicon is not None:
-            self.lexicon.require(model.text.fingerprint)
 
     @property
     def members(self) -> tuple[ZeroShotClassifier]:
@@ -214,40 +203,23 @@ class ZeroShotClassifier(Classifier):
         """See `TransferSettings`."""
         return self.transfer.sharpness
 
-    @cached_property
-    def vocabulary(self) -> Vocabulary | None:
-        """The lexicon, composed from the bank; None where none is used."""
-        if self.lexicon is None or self.bank is None:
-            return None
-        how = (self.transfer.top_k, self.transfer.temperature)
-        return Vocabulary.of(self.bank, self.lexicon.names, self.lexicon.semantic, *how)
-
     def prepare(self, labels: LabelSet) -> Labelled:
         """Compose a prototype for each label (see `compose`), and ask the text tower if there is one."""
         text = self.model.encode_labels(labels.labels)
         if self.bank is None:
             return Labelled(labels, text=text)
         semantic = encode_labels(self.model.text, labels.labels)
-        settings, entries = self.transfer, None
-        how = (settings.top_k, settings.temperature)
-        if self.vocabulary is None:
-            prototypes, weights = compose(self.bank, labels.names, semantic, *how)
-        else:
-            prototypes, weights, entries = compose_through(
-                self.bank, self.vocabulary, labels.names, semantic, *how,
-                nearest=settings.lexicon_nearest, nearest_temperature=settings.lexicon_temperature,
-                share=settings.lexicon_share,
-            )  # fmt: skip
+        how = (self.transfer.top_k, self.transfer.temperature)
+        prototypes, weights = compose(self.bank, labels.names, semantic, *how)
         if self.added is not None:
             prototypes, weights = compose_beside(prototypes, weights, self.added, *how)
-        return Labelled(labels, prototypes, weights, text, entries)
+        return Labelled(labels, prototypes, weights, text)
 
     def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
         """Blended similarity of each window to each label, [N, U]."""
         (own,) = video
         visual, text = self._seen_by(own.windows, labelled.text)
-        entries = self.vocabulary.entries if self.vocabulary is not None else None
-        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text, entries)
+        return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text)
 
     def similarity(self, video: Views, labelled: Labelled) -> Tensor:
         """Similarity of one video to each label, [U]: of its windows, aggregated."""
@@ -306,8 +278,7 @@ class ZeroShotClassifier(Classifier):
         if self.bank is None or labelled.prototypes is None or labelled.weights is None:
             raise PrototypeError(f"the model '{self.model.name}' has no bank of seen classes; give --prototypes")
         bank = self.bank if self.added is None else self.bank.beside(self.added)
-        entries = self.vocabulary.entries if self.vocabulary is not None else None
-        return explain(bank, labelled.prototypes, labelled.weights, top, entries, labelled.entries)
+        return explain(bank, labelled.prototypes, labelled.weights, top)
 
     def describe(self, labels: LabelSet) -> Run:
         """What every result of a job depends on."""
@@ -319,7 +290,6 @@ class ZeroShotClassifier(Classifier):
             labels_count=len(labels),
             settings={
                 **asdict(self.transfer),
-                "lexicon": self.lexicon.digest if self.lexicon is not None else None,
                 "decoder": settings.decoder,
                 "sampling": asdict(settings.sampling_of(self.model)),
             },

@@ -19,7 +19,6 @@ from zsar_cli.models.base import HasTextTower, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.open import load_model
 from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
-from zsar_cli.text.lexicon import Entry, Lexicon, packaged_lexicon, read_entries
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.weights.added import ModelFolder, models_folder
@@ -27,7 +26,6 @@ from zsar_cli.weights.added import ModelFolder, models_folder
 __all__ = ["ClassifierSpec", "load"]
 
 BANKS = ("extend", "replace")
-NO_LEXICON = "none"
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,6 @@ class ClassifierSpec:
         prototypes: a prototype file to use beside ("extend") or in place of ("replace") the bank of the model that
             made it.
         bank: "extend" or "replace".
-        lexicon: a YAML file whose entries extend the packaged action lexicon, or "none" to leave that out; None takes
-            it as it is. Models with a text tower and banks of your own classes use none.
         transfer, embedding: settings that are not the defaults, for all models.
         cache_dir: a folder for the embedding cache; None keeps no cache.
         models_dir: the folder of added models; None takes the user's own.
@@ -58,7 +54,6 @@ class ClassifierSpec:
     precision: str = "auto"
     prototypes: str | None = None
     bank: str = "extend"
-    lexicon: str | None = None
     transfer: TransferSettings | None = None
     embedding: EmbedSettings = field(default_factory=EmbedSettings)
     cache_dir: str | None = None
@@ -71,8 +66,8 @@ class ClassifierSpec:
             warn: takes the one warning of a cache that cannot be used.
 
         Raises:
-            ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require`,
-                `read_entries` and `Ensemble`.
+            ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require`
+                and `Ensemble`.
         """
         classifier = _build(self, warn)
         classifier.spec = self
@@ -114,7 +109,6 @@ def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
     if not names or (weights is not None and len(names) == 1):
         raise UsageError("--weights needs several models" if names else "no model; give at least one name")
     given = PrototypeBank.read(prototypes) if prototypes is not None else None
-    entries = read_entries(spec.lexicon) if spec.lexicon not in (None, NO_LEXICON) else ()
     outputs = LabelSet.read(spec.seen_labels).names if spec.seen_labels is not None else None
     unnamed = _takes_seen_labels(names) if outputs is not None else None
     folder = ModelFolder(Path(spec.models_dir) if spec.models_dir is not None else models_folder())
@@ -126,12 +120,7 @@ def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
     for one in models:
         added = given if one is owner else None
         own = None if added is not None and spec.bank == "replace" else one.bank()
-        words = _lexicon(one, spec.transfer, entries) if spec.lexicon != NO_LEXICON else None
-        members.append(ZeroShotClassifier(one, own, spec.transfer, spec.embedding, cache, added, words))
-    if entries and not any(member.lexicon for member in members):
-        raise UsageError(
-            f"--lexicon {spec.lexicon}: {', '.join(names)} composes labels from no bank that a lexicon helps"
-        )
+        members.append(ZeroShotClassifier(one, own, spec.transfer, spec.embedding, cache, added))
     return members[0] if len(members) == 1 else Ensemble(members, weights)
 
 
@@ -170,14 +159,6 @@ def _open(
         if isinstance(model, HasTextTower):
             model.tower = CachedTextEncoder(model.tower, cache)
     return model
-
-
-def _lexicon(model: VideoModel, transfer: TransferSettings | None, entries: Sequence[Entry]) -> Lexicon | None:
-    """The packaged lexicon, extended; None for a model that uses none."""
-    if (transfer or model.transfer).lexicon_share == 0:
-        return None
-    lexicon = packaged_lexicon()
-    return lexicon.extended(entries, model.text) if entries else lexicon
 
 
 def _owner(given: PrototypeBank, models: Sequence[VideoModel], source: str) -> VideoModel:

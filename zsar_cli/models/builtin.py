@@ -1,8 +1,8 @@
 """The built-in model: a supervised image classifier made zero-shot by relatedness transfer.
 
 EfficientNet-Lite2 sees frames; the rows of its classifier are the visual prototypes of 1000 ImageNet classes;
-MiniLM relates the user's labels to those classes by their names and by what people do with such things, directly and
-by way of an action lexicon. All weights arrive as ordinary packages (see weights.md), so nothing is fetched.
+MiniLM relates the user's labels to those classes by their names and by what people do with such things. All weights
+arrive as ordinary packages (see weights.md), so nothing is fetched.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BuiltinModel:
     name = "builtin"
     fingerprint = f"builtin-{digest(ALGORITHM, VARIANT, EFFICIENTNET_LITE2.sha256)[:12]}"
     sampling = Sampling(frames=16)
-    transfer = TransferSettings(lexicon_share=0.7, transfer_weight=0.6, conse_weight=0.4)
+    transfer = TransferSettings(transfer_weight=0.6, conse_weight=0.4)
     geometry = Geometry(size=VARIANTS[VARIANT].size, resize=VARIANTS[VARIANT].size)
 
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:

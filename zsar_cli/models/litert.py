@@ -227,11 +227,8 @@ class LiteRTModel:
     """
 
     # Chosen with MoViNet-A0-Stream, where ConSE added nothing: the spread is the median over clips of 59 labels, and
-    # the sharpness is the one at which shares are nearest to what comes true. The lexicon neither helped nor harmed
-    # names the file mostly knows; half of it is for names it does not know.
-    transfer = TransferSettings(
-        lexicon_share=0.5, transfer_weight=1.0, conse_weight=0.0, transfer_scale=0.1, sharpness=1.0
-    )
+    # the sharpness is the one at which shares are nearest to what comes true.
+    transfer = TransferSettings(transfer_weight=1.0, conse_weight=0.0, transfer_scale=0.1, sharpness=1.0)
 
     def __init__(self, path: Path, seen: Sequence[str], name: str | None = None, threads: int | None = None) -> None:
         content = _read(path)

@@ -54,7 +54,7 @@ class SupervisedModel:
         self._takes_video = type(network).__name__.endswith("ForVideoClassification")
         self.sampling = Sampling(frames=_frames(network.config) if self._takes_video else IMAGE_FRAMES)
         self.fingerprint = fingerprint(folder, read_config(folder), "input of the last layer")
-        self.transfer = TransferSettings(top_k=10, lexicon_share=0.5)  # as `litert`, where it was measured
+        self.transfer = TransferSettings(top_k=10)
         self.text: TextEncoder = minilm()
 
     @torch.inference_mode()

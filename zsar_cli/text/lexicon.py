@@ -1,8 +1,6 @@
-"""The action lexicon: a broad vocabulary of everyday actions that stands between unseen labels and seen classes.
+"""The action lexicon: a broad vocabulary of everyday actions, a background to compare labels with.
 
-A label finds the entries it is near to; what composes those entries composes the label (`compose.compose_through`),
-and a video is named by entries rather than by seen classes alone. The packaged lexicon is zsar_cli/lexicon/*.yaml;
-docs/formats.md has the format, in which users extend it.
+It takes no part in scores. The packaged lexicon is zsar_cli/lexicon/*.yaml.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from zsar_cli.errors import LabelError, UsageError
+from zsar_cli.errors import LabelError
 from zsar_cli.labels import Label
 from zsar_cli.plain import read_yaml
 from zsar_cli.text.encoder import TextEncoder, encode_text_groups
@@ -64,7 +62,7 @@ class Lexicon:
         names: the entries' own names, different.
         semantic: float32 [N, E], unit rows: the normalised mean over each entry's names.
         text_encoder: fingerprint of the encoder that made `semantic`.
-        digest: of all names; equal digests give every label the same expansion.
+        digest: of all names.
     """
 
     names: tuple[str, ...]
@@ -81,31 +79,6 @@ class Lexicon:
         groups = [entry.names for entry in entries]
         semantic = encode_text_groups(encoder, groups)
         return cls(tuple(entry.action for entry in entries), semantic, encoder.fingerprint, _digest(groups))
-
-    def require(self, text_encoder: str) -> None:
-        """Raises UsageError unless the encoder of that fingerprint made this lexicon."""
-        if text_encoder != self.text_encoder:
-            raise UsageError(
-                f"the lexicon was embedded by {self.text_encoder}, but the model reads labels with {text_encoder}; "
-                "leave it out: --lexicon none"
-            )
-
-    def extended(self, entries: Sequence[Entry], encoder: TextEncoder) -> Lexicon:
-        """This lexicon with more entries; one that has the name of an entry here takes its place.
-
-        Raises:
-            UsageError: `encoder` is not the one that made this lexicon.
-        """
-        self.require(encoder.fingerprint)
-        added = Lexicon.of(entries, encoder)
-        replaced = {name.casefold() for name in added.names}
-        kept = [index for index, name in enumerate(self.names) if name.casefold() not in replaced]
-        return Lexicon(
-            tuple(self.names[index] for index in kept) + added.names,
-            torch.cat([self.semantic[kept], added.semantic]),
-            self.text_encoder,
-            _digest([[self.digest], [added.digest]]),
-        )
 
 
 def packaged_lexicon() -> Lexicon:

@@ -39,8 +39,8 @@ class PrototypeBank:
         model: fingerprint of the model whose space `visual` lives in.
         text_encoder: fingerprint of the encoder that made `semantic`.
         kind: "seen" (learned classes), "composed" (from others, by relatedness) or "class means" (of videos).
-        phrases: float32 [S, K, E], unit rows, where each class is told of in up to K phrases (repeated to fill up) of
-            which `semantic` is the mean.
+        phrases: float32 [S, K, E], unit rows, where each class is described by up to K phrases (repeated to fill
+            up) of which `semantic` is the mean.
     """
 
     labels: tuple[str, ...]

@@ -1,21 +1,21 @@
 """Visual prototypes of unseen labels, composed from a bank of seen classes: the paper's semantic transfer.
 
-Shape letters: S seen classes, U unseen labels, N entries of a lexicon, E semantic dimensions, D visual dimensions.
+Shape letters: S seen classes, U unseen labels, E semantic dimensions, D visual dimensions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from zsar_cli.labels import readable
 from zsar_cli.transfer.bank import PrototypeBank, require_width
-from zsar_cli.transfer.relatedness import relatedness, same_meaning, top_softmax
+from zsar_cli.transfer.relatedness import relatedness
 
-__all__ = ["Vocabulary", "compose", "compose_beside", "compose_through"]
+__all__ = ["compose", "compose_beside"]
 
 # Of an added bank (see `compose_beside`). Measured with means of exercise videos beside two models' own banks: shares
 # of 0.3 to 0.4 and thresholds of 0.7 to 0.8 help the added classes and cost the other labels nothing.
@@ -39,85 +39,14 @@ def compose(
     Raises:
         PrototypeError: the bank's semantic rows have another width than T_u.
     """
-    weights, _ = _related(bank, labels, semantic, top_k, temperature)
-    return _mixed(bank, labels, semantic, weights), weights
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The entries of a lexicon, composed from a bank as labels are.
-
-    Args:
-        entries: N of them, with their prototypes.
-        weights: A_e [N, S], who composed whom.
-    """
-
-    entries: PrototypeBank
-    weights: Tensor
-
-    @classmethod
-    def of(
-        cls, bank: PrototypeBank, names: Sequence[str], semantic: Tensor, top_k: int, temperature: float
-    ) -> Vocabulary:
-        """See `compose`; semantic is T_e [N, E]."""
-        return cls(*compose(bank, names, semantic, top_k, temperature))
-
-
-def compose_through(
-    bank: PrototypeBank,
-    vocabulary: Vocabulary,
-    labels: Sequence[str],
-    semantic: Tensor,
-    top_k: int,
-    temperature: float,
-    *,
-    nearest: int,
-    nearest_temperature: float,
-    share: float,
-) -> tuple[PrototypeBank, Tensor, Tensor]:
-    """Prototypes of unseen labels, in part by way of the lexicon's entries they are near to.
-
-    A = (1 - share) A_direct + share R A_e, R = row-softmax(top-k(cos(T_u, T_e)) / tau_e): two steps of relatedness. An
-    action is nearer to other actions than to the things and scenes of an image classifier, and a mean over
-    neighbours evens out what a sentence encoder finds odd in one wording.
-
-    Args:
-        bank, labels, semantic, top_k, temperature: see `compose`. A label that is a seen class stays that class.
-        vocabulary: the lexicon, composed from `bank`.
-        nearest: k, entries that may expand one label.
-        nearest_temperature: tau_e, in units of cosine.
-        share: of the entries in the mixture, 0..1.
-
-    Returns:
-        the composed bank of U classes, A [U, S], and R [U, N].
-    """
-    direct, seen = _related(bank, labels, semantic, top_k, temperature)
-    unit = torch.nn.functional.normalize(semantic, dim=1)
-    near = top_softmax(unit @ vocabulary.entries.semantic.T, nearest, nearest_temperature)
-    near[seen] = 0
-    weights = torch.where(seen[:, None], direct, (1 - share) * direct + share * near @ vocabulary.weights)
-    return _mixed(bank, labels, semantic, weights), weights, near
-
-
-def _related(
-    bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, top_k: int, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """A [U, S], and which labels are a seen class, bool [U]."""
-    require_width(semantic, bank.semantic, "semantic")
     weights = relatedness(semantic, bank.semantic, top_k, temperature, bank.phrases)
-    same = same_meaning(semantic, bank.semantic)
     seen = {readable(label).casefold(): index for index, label in enumerate(bank.labels)}
     for row, label in enumerate(labels):
         if (index := seen.get(readable(label).casefold())) is not None:
             weights[row] = torch.zeros_like(weights[row]).index_fill_(0, torch.tensor(index), 1.0)
-            same[row] = True
-    return weights, same
-
-
-def _mixed(bank: PrototypeBank, labels: Sequence[str], semantic: Tensor, weights: Tensor) -> PrototypeBank:
-    """P_u = normalise(A P_s)."""
     visual = torch.nn.functional.normalize(weights @ bank.visual, dim=1)
-    return replace(bank, labels=tuple(labels), semantic=semantic, visual=visual, kind="composed", phrases=None)
+    composed = replace(bank, labels=tuple(labels), semantic=semantic, visual=visual, kind="composed", phrases=None)
+    return composed, weights
 
 
 def compose_beside(

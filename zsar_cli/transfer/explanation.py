@@ -12,9 +12,9 @@ from torch import Tensor
 from zsar_cli.labels import readable
 from zsar_cli.transfer.bank import PrototypeBank
 
-__all__ = ["KINDS", "SCHEMA", "Component", "Explanation", "LabelExplanation", "Neighbour", "Pair", "explain"]
+__all__ = ["KINDS", "SCHEMA", "Component", "Explanation", "LabelExplanation", "Pair", "explain"]
 
-SCHEMA = "zsar.explanation/1"
+SCHEMA = "zsar.explanation/2"
 KINDS = ("seen", "near", "composed", "unrelated")
 ALIKE = 0.9  # cosine of two visual prototypes above which two labels can hardly be told apart
 SAME = 1 - 1e-5  # cosine above which two names mean the same to the text encoder
@@ -36,27 +36,17 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Neighbour:
-    """An entry of the lexicon that expands a label: its weight among such, and the cosine of the two embeddings."""
-
-    entry: str
-    weight: float
-    cosine: float
-
-
-@dataclass(frozen=True)
 class LabelExplanation:
     """One label's mixture, heaviest first.
 
     `kind` is "seen" where the label is one of the bank's own classes, "near" where it is all but one of them (another
     wording, a special case), "unrelated" where no seen class is related, else "composed". Only the last two are unseen
-    in the strict sense. `expanded_by` is empty without a lexicon and for a label that is a seen class.
+    in the strict sense.
     """
 
     label: str
     kind: str
     components: tuple[Component, ...]
-    expanded_by: tuple[Neighbour, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ class Explanation:
         return tuple(label.label for label in self.labels if label.kind == "unrelated")
 
     def to_dict(self) -> dict[str, Any]:
-        """The schema `zsar.explanation/1` (docs/formats.md)."""
+        """The schema `zsar.explanation/2` (docs/formats.md)."""
         return {
             "schema": SCHEMA,
             "labels": [asdict(label) for label in self.labels],
@@ -104,29 +94,22 @@ def explain(
     composed: PrototypeBank,
     weights: Tensor,
     top: int = 5,
-    entries: PrototypeBank | None = None,
-    near: Tensor | None = None,
 ) -> Explanation:
-    """Explain what `compose.compose` or `compose.compose_through` made.
+    """Explain what `compose.compose` or `compose.compose_beside` made.
 
     Args:
         bank: S seen classes.
         composed: U labels.
         weights: A [U, S], who composed whom.
-        top: how many components, and how many entries, to name for each label.
-        entries, near: N entries of a lexicon and R [U, N], which of them expanded whom.
+        top: how many components to name for each label.
     """
     seen = {readable(name).casefold() for name in bank.labels}
     labels = []
     for row, name in enumerate(composed.labels):
         cosines = bank.semantic @ composed.semantic[row]
         components = tuple(Component(*part) for part in _heaviest(weights[row], cosines, bank.labels, top))
-        neighbours: tuple[Neighbour, ...] = ()
-        if entries is not None and near is not None:
-            to_entries = entries.semantic @ composed.semantic[row]
-            neighbours = tuple(Neighbour(*part) for part in _heaviest(near[row], to_entries, entries.labels, top))
         kind = _kind(readable(name).casefold() in seen, float(cosines.max()))
-        labels.append(LabelExplanation(name, kind, components, neighbours))
+        labels.append(LabelExplanation(name, kind, components))
     return Explanation(tuple(labels), _alike(composed) if len(composed) <= COMPARED else None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["centre_rows", "relatedness", "same_meaning", "top_softmax"]
+__all__ = ["centre_rows", "relatedness", "top_softmax"]
 
 SAME = 1 - 1e-5  # cosine above which two texts mean the same to the encoder
 
@@ -15,8 +15,8 @@ normalise = torch.nn.functional.normalize
 def relatedness(unseen: Tensor, seen: Tensor, top_k: int, temperature: float, phrases: Tensor | None = None) -> Tensor:
     """A = row-softmax(top-k(c(T_u, T_s)) / tau), c the cosine.
 
-    Where a class is told of in several phrases, their mean T_s is near to no single one of them. Then c is the mean of
-    the cosine to T_s and of the cosine to the nearest phrase.
+    Where a class is described by several phrases, their mean T_s is near to no single one of them. Then c is the mean
+    of the cosine to T_s and of the cosine to the nearest phrase.
 
     Args:
         unseen: T_u [U, E], semantic embeddings of the unseen labels.
@@ -41,12 +41,6 @@ def top_softmax(similarity: Tensor, top_k: int, temperature: float) -> Tensor:
     """row-softmax(top-k(similarity) / temperature), [U, S] -> [U, S]; all but the top k of a row are 0."""
     values, indices = similarity.topk(min(top_k, similarity.shape[1]), dim=1)
     return torch.zeros_like(similarity).scatter_(1, indices, torch.softmax(values / temperature, dim=1))
-
-
-def same_meaning(unseen: Tensor, seen: Tensor) -> Tensor:
-    """Which labels mean the same as a seen class to the encoder: [U, E], [S, E] -> bool [U]."""
-    same: Tensor = (normalise(unseen, dim=1) @ normalise(seen, dim=1).T).amax(dim=1) > SAME
-    return same
 
 
 def _nearest(unseen: Tensor, phrases: Tensor) -> Tensor:

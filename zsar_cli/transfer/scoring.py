@@ -3,8 +3,8 @@
 Up to three estimators look at a label from different sides and disagree usefully, so their scores are blended:
 
 - semantic transfer (ResT, arXiv 2205.01657): compose a visual prototype for each label, compare in the visual space;
-- ConSE (Norouzi et al., ICLR 2014, arXiv 1312.5650): name the video by its likeliest seen classes, or by entries of a
-  lexicon that were composed from them, average their semantic embeddings, compare in the semantic space;
+- ConSE (Norouzi et al., ICLR 2014, arXiv 1312.5650): name the video by its likeliest seen classes, average their
+  semantic embeddings, compare in the semantic space;
 - text: where the model has a text tower into its visual space, compare with the label's text itself.
 """
 
@@ -31,9 +31,6 @@ class TransferSettings:
     Args:
         top_k: seen classes that may compose one label (transfer), and that may name one video (ConSE).
         temperature: of relatedness, in units of cosine.
-        lexicon_share: of the lexicon in what composes a label (see `compose.compose_through`); 0 uses none.
-        lexicon_nearest: entries that may expand one label, and that may name one video.
-        lexicon_temperature: of relatedness to entries, in units of cosine.
         transfer_weight, conse_weight, text_weight: of each estimator in the blend; estimators a model cannot offer
             are left out.
         logit_scale: turns cosine to a seen prototype into a logit for ConSE's posterior.
@@ -45,9 +42,6 @@ class TransferSettings:
 
     top_k: int = 20
     temperature: float = 0.05
-    lexicon_share: float = 0.0
-    lexicon_nearest: int = 10
-    lexicon_temperature: float = 0.1
     transfer_weight: float = 0.7
     conse_weight: float = 0.3
     text_weight: float = 0.0
@@ -59,11 +53,8 @@ class TransferSettings:
     aggregate: str = "mean"
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "lexicon_nearest"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if not 0 <= self.lexicon_share <= 1:
-            raise UsageError(f"lexicon_share is {self.lexicon_share}; it must be 0 to 1")
+        if self.top_k < 1:
+            raise UsageError(f"top_k is {self.top_k}; it must be 1 or more")
         if not re.fullmatch(r"mean|max|top[1-9]\d*", self.aggregate):
             raise UsageError(f"aggregate is {self.aggregate}; allowed: mean, max, and top with a number, such as top3")
         for field in fields(self):
@@ -73,7 +64,7 @@ class TransferSettings:
             if field.name.endswith("_weight"):
                 if value < 0:
                     raise UsageError(f"{field.name} is {value}; it must be 0 or more")
-            elif value <= 0 and field.name != "lexicon_share":
+            elif value <= 0:
                 raise UsageError(f"{field.name} is {value}; it must be above 0")
 
 
@@ -81,7 +72,7 @@ def conse(visual: Tensor, bank: PrototypeBank, semantic: Tensor, top_k: int, log
     """cos(sum over the top-k seen classes of p(s | v) T_s, T_u) (ConSE, equation 3).
 
     Args:
-        visual: v [B, D]. bank: S seen classes, or entries composed from them. semantic: T_u [U, E].
+        visual: v [B, D]. bank: S seen classes. semantic: T_u [U, E].
 
     Returns:
         similarities [B, U] in -1..1.
@@ -98,7 +89,6 @@ def score_labels(
     bank: PrototypeBank | None = None,
     composed: PrototypeBank | None = None,
     text: Tensor | None = None,
-    entries: PrototypeBank | None = None,
 ) -> Tensor:
     """Blended similarity of videos to labels, in units of the typical spread over labels.
 
@@ -107,7 +97,6 @@ def score_labels(
         bank: the S seen classes.
         composed: the U labels with prototypes composed from them.
         text: the U labels from the model's own text tower, [U, D], or as each video sees them, [B, U, D].
-        entries: of a lexicon, composed from the bank: what ConSE names a video by, in place of the seen classes.
 
     Returns:
         [B, U]; a label's value does not depend on which other labels are asked for.
@@ -123,8 +112,7 @@ def score_labels(
         if settings.transfer_weight > 0:
             parts.append((settings.transfer_weight, unit @ composed.visual.T / settings.transfer_scale))
         if settings.conse_weight > 0:
-            names, top_k = (bank, settings.top_k) if entries is None else (entries, settings.lexicon_nearest)
-            named = conse(visual, names, composed.semantic, top_k, settings.logit_scale)
+            named = conse(visual, bank, composed.semantic, settings.top_k, settings.logit_scale)
             parts.append((settings.conse_weight, named / settings.conse_scale))
     if text is not None and settings.text_weight > 0:
         similarity = (normalise(text, dim=-1) @ unit[:, :, None]).squeeze(-1)
