@@ -64,7 +64,7 @@ def test_order_and_numbers_do_not_depend_on_workers_or_batch(videos: list[str], 
         torch.testing.assert_close(item.windows, reference(item.facts.path, model, model.sampling))
         assert len(item.facts.times) == 6
     assert sum(isinstance(item, InputError) for item in results) == 1
-    (partial,) = (item for item in results if isinstance(item, Embedding) and item.partial)
+    (partial,) = (item for item in results if isinstance(item, Embedding) and item.facts.partial)
     assert partial.facts.path.endswith("cut.mkv")
 
 

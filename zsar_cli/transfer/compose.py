@@ -39,6 +39,7 @@ def compose(
     Raises:
         PrototypeError: the bank's semantic rows have another width than T_u.
     """
+    require_width(semantic, bank.semantic, "semantic")
     weights = relatedness(semantic, bank.semantic, top_k, temperature, bank.phrases)
     seen = {readable(label).casefold(): index for index, label in enumerate(bank.labels)}
     for row, label in enumerate(labels):
