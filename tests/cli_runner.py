@@ -48,7 +48,12 @@ class Runner:
     def environment(self, **variables: str) -> dict[str, str]:
         """The developer's environment without what would change a run."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ZSAR_") and key not in _PRIVATE}
-        own = {"ZSAR_CACHE_DIR": str(self.cache), "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+        own = {
+            "ZSAR_CACHE_DIR": str(self.cache),
+            "ZSAR_PROGRESS_EVERY": "0",  # how often a line comes depends on the load of the machine
+            "PYTHONPATH": str(ROOT),
+            "PYTHONIOENCODING": "utf-8",
+        }
         return {**kept, **own, **variables}
 
     def start(

@@ -51,6 +51,23 @@ def test_nothing_done_is_1_some_failed_is_3(zsar_here: Here, folder: Path) -> No
     assert run.stderr.splitlines()[-1] == "2 videos: 1 classified, 1 failed"
 
 
+def test_a_path_where_nothing_is_found_is_no_video(zsar_here: Here, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, reason in (("empty", "no videos in this folder (looked for "), ("none.mp4", "no such file or folder")):
+        run = zsar_here("classify", tmp_path / name, "--label", "swimming", cwd=folder, code=1)
+        (line,) = run.stderr.splitlines()
+        assert line.startswith(f"error: {tmp_path / name}: find failed: {reason}")
+    run = zsar_here("classify", tmp_path / "empty", "good0.mp4", "--label", "swimming", cwd=folder, code=3)
+    assert run.stderr.splitlines()[-1] == "1 video: 1 classified; nothing was found for 1 path"
+
+
+def test_a_failure_is_printed_once_where_results_and_messages_go_to_one_place(zsar: Runner, folder: Path) -> None:
+    arguments = ["classify", "none.mp4", "bad0.mp4", "--labels", "labels.txt"]
+    run = zsar(*arguments, cwd=folder, code=1, stderr=subprocess.STDOUT)
+    assert run.stdout.count("no such file or folder") == run.stdout.count("its content is not a video") == 1
+    assert run.stdout.endswith("1 video: 0 classified, 1 failed; nothing was found for 1 path\n")
+
+
 def test_fail_fast_stops_at_the_first_failure(zsar_here: Here, folder: Path) -> None:
     names = ["good0.mp4", "bad0.mp4", "good1.mp4", "good2.mp4"]
     options = ["--labels", "labels.txt", "--format", "jsonl", "--fail-fast"]
@@ -69,7 +86,7 @@ def test_max_failures_allows_so_many(zsar_here: Here, folder: Path) -> None:
     assert [record["path"] for record in run.records] == names[:2]
     assert run.stderr.splitlines()[-2:] == [
         "error: stopped: 2 failed, --max-failures allows 1",
-        "5 videos: 0 classified, 2 failed, 3 not tried",
+        "4 videos: 0 classified, 1 failed, 3 not tried; nothing was found for 1 path",
     ]
     run = zsar_here("classify", *names, *options, 3, cwd=folder, code=3)
     assert [record["path"] for record in run.records] == names
@@ -142,28 +159,28 @@ HANG = """
 import os, time
 import zsar_cli.video.reader as reader
 
-good = reader.read_video
+good = reader.read_windows
 
-def read_video(path, *rest):
+def read_windows(path, *rest):
     with open(os.environ["PIDS"], "a") as log:
         log.write(f"{os.getpid()}\\n")
     if "hang" in path:
         time.sleep(3600)
     return good(path, *rest)
 
-reader.read_video = read_video
+reader.read_windows = read_windows
 """
 
 
 @contextlib.contextmanager
-def stuck_after_three(zsar: Runner, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def stuck_after_three(zsar: Runner, tmp_path: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
     """A job in a process group of its own that has written three records and waits for a fourth."""
     for i in range(3):
         videos.write_video(tmp_path / f"good{i}.mp4", frames=4, first=10 * i)
     for i in range(2):
         videos.write_video(tmp_path / f"hang{i}.mp4", frames=4, first=100 + i)
     names = [f"good{i}.mp4" for i in range(3)] + ["hang0.mp4", "hang1.mp4"]
-    variables = {**preload(tmp_path / "faults", HANG), "PIDS": str(tmp_path / "pids")}
+    variables = {**preload(tmp_path / "faults", HANG), "PIDS": str(tmp_path / "pids"), **more}
     fresh = zsar.with_fresh_cache(tmp_path / "cache")
     part = tmp_path / "out.jsonl.part"
     process = fresh.start(
@@ -345,6 +362,29 @@ def test_quiet_leaves_errors_alone(zsar_here: Here, folder: Path) -> None:
     run = zsar_here(*arguments, cwd=folder, code=3)
     reason = "its content is not a video that FFmpeg recognises"
     assert run.stderr == f"error: bad0.mp4: open failed (pyav): {reason}\n"
+
+
+LINE = re.compile(r"(\d+) of (\d+) videos(, \d+ failed)?(, [\d.e+-]+/s, (\d+ days?, )?\d+:\d\d:\d\d left)?")
+
+
+@posix
+def test_off_a_terminal_lines_tell_how_far_a_job_is(zsar: Runner, tmp_path: Path) -> None:
+    with stuck_after_three(zsar, tmp_path, ZSAR_PROGRESS_EVERY="0.2") as process:
+        line = process.stderr.readline() if process.stderr else ""
+        while not line.startswith("3 of 5"):  # and it goes on while the fourth hangs
+            assert LINE.fullmatch(line.rstrip()), line
+            line = process.stderr.readline() if process.stderr else ""
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert re.fullmatch(r"3 of 5 videos, [\d.]+/s, \d+:\d\d:\d\d left\n", line)
+    assert stderr.endswith("5 videos: 3 classified, 2 not tried\n")
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
+def test_seconds_between_lines_are_a_number(zsar_here: Here, folder: Path, value: str) -> None:
+    arguments = ["classify", "good0.mp4", "--labels", "labels.txt"]
+    run = zsar_here(*arguments, cwd=folder, code=2, variables={"ZSAR_PROGRESS_EVERY": value})
+    assert run.stderr.startswith(f"error: ZSAR_PROGRESS_EVERY={value}: must be seconds between two lines")
 
 
 def on_a_terminal(zsar: Runner, stdout: bool, *arguments: object, cwd: Path, **variables: str) -> tuple[bytes, int]:

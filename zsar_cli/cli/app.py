@@ -11,13 +11,13 @@ import typer
 
 from zsar_cli._version import __version__
 from zsar_cli.cli import cache, classify, doctor, evaluate, explain, models, prototypes, train
-from zsar_cli.cli.console import Messages
+from zsar_cli.cli.console import PROGRESS_EVERY, Messages
 from zsar_cli.cli.guard import guarded
 
 __all__ = ["app"]
 
 VARIABLES = "Every option --some-name can also be set by the variable ZSAR_SOME_NAME; the command line wins over it."
-OTHER_VARIABLES = ("ZSAR_DEBUG", "ZSAR_MODELS_DIR")
+OTHER_VARIABLES = ("ZSAR_DEBUG", "ZSAR_MODELS_DIR", PROGRESS_EVERY)
 EPILOG = (
     "Every option --some-name can also be set by ZSAR_SOME_NAME or as 'some-name: value' in a --config file; "
     "the command line wins over the variable, the variable over the file."

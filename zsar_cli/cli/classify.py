@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zsar_cli.cli import options
-from zsar_cli.cli.console import Messages
+from zsar_cli.cli.console import Messages, one_place
 from zsar_cli.cli.engine import check_languages, open_classifier, read_labels
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
+from zsar_cli.records import Summary
 
 if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier, Labelled
-    from zsar_cli.records import Summary, VideoRecord
-    from zsar_cli.report.writer import Writer
+    from zsar_cli.records import VideoRecord
 
 __all__ = ["classify"]
 
@@ -84,19 +85,25 @@ def classify(
     run = classifier.describe(label_set)
     _tell_specialists(classifier, labelled, messages)
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
-    watching = output is None and sys.stdout.isatty()  # results scroll by on the same screen as the bar
+    watching = output is None and one_place()  # results scroll by among the messages
+    counts = _Counts(given=len(inputs))
     try:
-        with writer, messages.progress(len(inputs), hidden=watching) as bar:
+        with classifier, writer, messages.progress(len(inputs), hidden=watching) as progress:
             for record in classifier.classify_each(inputs, labelled):
                 writer.write(record)
-                bar.advance()
+                counts.add(record)
+                progress.advance(failed=record.error is not None)
                 _tell(record, messages, shown=watching)
-                if _too_many(writer.summary.failed, fail_fast, max_failures, messages):
+                if _too_many(counts.summary.failed, fail_fast, max_failures, messages):
                     break
     except (KeyboardInterrupt, SystemExit):
-        messages.info(_counts(writer.summary, len(inputs)))
+        messages.info(str(counts))
         raise
-    return _close(writer, messages, given=len(inputs))
+    if len(inputs) != 1 or counts.summary.failed:
+        messages.info(str(counts))
+    if counts.summary.done == 0:
+        return 1
+    return SOME_FAILED if counts.summary.failed else 0
 
 
 def _tell_specialists(classifier: Classifier, labelled: Labelled, messages: Messages) -> None:
@@ -142,19 +149,27 @@ def _tell(record: VideoRecord, messages: Messages, shown: bool) -> None:
         messages.detail(f"{record.path}: {record.predictions[0].label}")
 
 
-def _close(writer: Writer, messages: Messages, given: int) -> int:
-    """The last line, and the exit code."""
-    summary = writer.summary
-    if given != 1 or summary.failed:
-        messages.info(_counts(summary, given))
-    if summary.done == 0:
-        return 1
-    return SOME_FAILED if summary.failed else 0
+@dataclass
+class _Counts:
+    """The last line of a job. A path where nothing was found is no video."""
 
+    given: int
+    summary: Summary = field(default_factory=Summary)
+    absent: int = 0
 
-def _counts(summary: Summary, given: int) -> str:
-    parts = [f"{summary.done} classified"]
-    parts += [f"{summary.partial} of them only in part"] if summary.partial else []
-    parts += [f"{summary.failed} failed"] if summary.failed else []
-    parts += [f"{given - summary.total} not tried"] if given > summary.total else []
-    return f"{given} video{'s' * (given != 1)}: " + ", ".join(parts)
+    def add(self, record: VideoRecord) -> None:
+        self.summary = self.summary.plus(record)
+        self.absent += record.error is not None and record.error.stage == "find"
+
+    def __str__(self) -> str:
+        """Empty where there was no video at all: the errors have said so."""
+        summary, videos = self.summary, self.given - self.absent
+        if videos == 0:
+            return ""
+        failed = summary.failed - self.absent
+        parts = [f"{summary.done} classified"]
+        parts += [f"{summary.partial} of them only in part"] if summary.partial else []
+        parts += [f"{failed} failed"] if failed else []
+        parts += [f"{self.given - summary.total} not tried"] if self.given > summary.total else []
+        nothing = f"; nothing was found for {self.absent} path{'s' * (self.absent != 1)}" if self.absent else ""
+        return f"{videos} video{'s' * (videos != 1)}: {', '.join(parts)}{nothing}"

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from zsar_cli.errors import OutputError
+from zsar_cli.errors import ConfigError, OutputError
 from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import Output
 
-__all__ = ["Messages", "page", "show"]
+__all__ = ["PROGRESS_EVERY", "Messages", "Progressing", "one_place", "page", "show"]
+
+PROGRESS_EVERY = "ZSAR_PROGRESS_EVERY"
+
+
+def one_place() -> bool:
+    """Whether standard output and messages go to the same place: to one terminal, or by 2>&1 to one file or pipe."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # one of them is closed, or no file
+        return False
 
 
 def page(soft_wrap: bool) -> Console:
@@ -55,7 +68,7 @@ class Messages:
     """What a command tells while it works.
 
     Args:
-        quiet: errors only, no bar.
+        quiet: errors only, no progress.
         verbose: details as well.
     """
 
@@ -74,8 +87,8 @@ class Messages:
             self._say("warning", text, "yellow")
 
     def info(self, text: str) -> None:
-        """Shown unless quiet."""
-        if not self.quiet:
+        """Shown unless quiet; an empty text is no line."""
+        if text and not self.quiet:
             self._console.print(Text(printable(text)))
 
     def detail(self, text: str) -> None:
@@ -84,30 +97,92 @@ class Messages:
             self._console.print(Text(f"[{time.monotonic() - self._started:7.2f} s] {printable(text)}", style="dim"))
 
     @contextmanager
-    def progress(self, total: int, hidden: bool = False, what: str = "videos") -> Iterator[_Bar]:
-        """A bar over `what` with rate and time left; none where stderr is no terminal, when quiet, or `hidden`."""
-        shown = self._console.is_terminal and not self.quiet and not hidden
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._console, transient=True, disable=not shown) as progress:
-            yield _Bar(progress, total, what)
+    def progress(self, total: int, hidden: bool = False, what: str = "videos") -> Iterator[Progressing]:
+        """How far a job over `total` of `what` is: a bar on a terminal, elsewhere a line every 10 seconds.
+
+        Neither when quiet; no bar where it is `hidden`, because results scroll by on the same terminal.
+        """
+        job = Progressing(total, what)
+        if self.quiet or (hidden and self._console.file.isatty()):
+            yield job
+        elif self._console.file.isatty():
+            with Progress(*_columns(), console=self._console, transient=True) as bar:
+                task = bar.add_task(what, total=total)
+                job.changed = lambda: bar.update(task, completed=job.done)
+                yield job
+        else:
+            with _every(_seconds_between_lines(), lambda: self.info(job.line())):
+                yield job
 
     def _say(self, kind: str, text: str, style: str) -> None:
         self._console.print(Text.assemble((f"{kind}: ", style), printable(text)))
 
 
-class _Bar:
-    """A running progress bar."""
+class Progressing:
+    """How far a job is, for whoever shows it.
 
-    def __init__(self, progress: Progress, total: int, what: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(what, total=total)
+    Args:
+        total: of what is counted.
+        what: is counted, in the plural.
+    """
 
-    def advance(self) -> None:
-        """One more is done."""
-        self._progress.advance(self._task)
+    def __init__(self, total: int, what: str) -> None:
+        self.total, self.what, self.done, self.failed = total, what, 0, 0
+        self.changed: Callable[[], None] = lambda: None  # called after each change
+        self._started = time.monotonic()
+
+    def advance(self, failed: bool = False) -> None:
+        """One more is done, or has failed."""
+        self.done += 1
+        self.failed += failed
+        self.changed()
+
+    def line(self) -> str:
+        """For example '120 of 3000 videos, 2 failed, 4.1/s, 0:11:42 left'."""
+        parts = [f"{self.done} of {self.total} {self.what}"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        if self.done:
+            rate = self.done / max(time.monotonic() - self._started, 1e-9)
+            left = timedelta(seconds=round((self.total - self.done) / rate))
+            parts += [f"{rate:.3g}/s", f"{left} left"]
+        return ", ".join(parts)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+
+
+def _seconds_between_lines() -> float:
+    """ZSAR_PROGRESS_EVERY; 0 is never.
+
+    Raises:
+        ConfigError: it is no number of seconds.
+    """
+    text = os.environ.get(PROGRESS_EVERY, "10")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < threading.TIMEOUT_MAX:
+        raise ConfigError(f"{PROGRESS_EVERY}={text}: must be seconds between two lines of progress, or 0 for none")
+    return seconds
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` again and again from a thread, so that a job stuck at one file is seen to be; 0 seconds is never."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=run, name="zsar-progress", daemon=True)
+    if seconds > 0:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if seconds > 0:
+            thread.join()

@@ -182,9 +182,9 @@ def _similarities(
     labelled = classifier.prepare(data.classes)
     similarity = np.full((len(data.items), len(data.classes)), -np.inf)
     failures = []
-    with messages.progress(len(data.items)) as bar:
+    with classifier, messages.progress(len(data.items)) as progress:
         for row, video in enumerate(classifier.embed(item.path for item in data.items)):
-            bar.advance()
+            progress.advance(failed=isinstance(video, InputError))
             if isinstance(video, InputError):
                 failures.append(video)
             else:

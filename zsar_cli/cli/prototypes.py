@@ -82,8 +82,8 @@ def export_prototypes(
 def _means(
     classifier: ZeroShotClassifier, pairs: list[tuple[str, str]], messages: Messages
 ) -> tuple[PrototypeBank, list[InputError]]:
-    with messages.progress(len(pairs)) as bar:
-        result, failures = classifier.class_means(pairs, done=bar.advance)
+    with classifier, messages.progress(len(pairs)) as progress:
+        result, failures = classifier.class_means(pairs, done=progress.advance)
     for failure in failures:
         messages.error(str(failure))
     return result, failures
