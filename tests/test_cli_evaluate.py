@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +65,66 @@ def test_halves_of_the_classes(zsar: Runner, home: Path, tmp_path: Path) -> None
     values = [one["top1"] for one in report["runs"]]
     assert report["mean_and_std"]["top1"] == [pytest.approx(np.mean(values)), pytest.approx(np.std(values))]
     assert "3 random halves from seed 5" in found.stdout
+
+
+def test_everything_can_be_computed_again_from_the_rows(zsar: Runner, home: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad \udce9.mp4"
+    bad.write_text("no video")
+    paths = sorted((home / "data").rglob("*.mp4"))
+    rows = [(path, CLASSES[int(path.parent.name[-1])]) for path in paths]
+    rows.insert(3, (bad, CLASSES[1]))
+    for number, (path, name) in enumerate(rows):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{number}{'' if path != bad else bad.name}.mp4")
+    found = zsar(
+        "evaluate", tmp_path / "data", "--protocol", "half", "--runs", 3, "--seed", 5, "-o", tmp_path / "e.json", code=3
+    )
+    report = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    names, videos = report["setting"]["classes"], report["videos"]
+    assert len(videos) == 9 and [video["error"] is None for video in videos].count(False) == 1
+    similarity = np.array([video["similarity"] or [-np.inf] * 4 for video in videos])
+    truth = [names.index(video["truth"]) for video in videos]
+    assert all(Path(video["path"]).parent.name == video["truth"] for video in videos)
+
+    counts = np.zeros((4, 4), int)
+    for video, row, own in zip(videos, similarity, truth, strict=True):
+        if video["error"] is None:
+            counts[own, row.argmax()] += 1
+            best = sorted(zip(names, video["similarity"], strict=True), key=lambda pair: -pair[1])
+            assert [(one["label"], one["similarity"]) for one in video["predictions"]] == best[:5]
+        else:
+            assert (video["predictions"], video["similarity"], video["error"]["stage"]) == ([], None, "open")
+    assert report["confusion"] == counts.tolist()
+
+    for number, run_of in enumerate(report["runs"]):
+        assert run_of["seed"] == 5 + number
+        half = [names.index(label) for label in run_of["labels"]]
+        asked = [(row, own) for row, own in zip(similarity, truth, strict=True) if own in half]
+        right = [np.isfinite(row[own]) and (row[half] >= row[own]).sum() == 1 for row, own in asked]
+        assert run_of["videos"] == len(right) and run_of["top1"] == pytest.approx(np.mean(right))
+        line = f"seed {5 + number}: top-1 {np.mean(right):.1%} of {len(right)} videos of {', '.join(run_of['labels'])}"
+        assert line in found.stdout
+    counts_of_videos = sorted({one["videos"] for one in report["runs"]})
+    assert (
+        f"2 classes, {' to '.join(map(str, counts_of_videos[:: max(1, len(counts_of_videos) - 1)]))} videos, "
+        in found.stdout
+    )
+
+
+def test_docs_mention_every_key(zsar: Runner, home: Path, tmp_path: Path) -> None:
+    def keys(value: object) -> set[str]:
+        if isinstance(value, dict):
+            return set(value) | set().union(*map(keys, value.values()))
+        return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+    (tmp_path / "seen.txt").write_text(CLASSES[0])
+    run(zsar, home, "--seen", tmp_path / "seen.txt", "-o", tmp_path / "e.json")
+    report = json.loads((tmp_path / "e.json").read_text())
+    del report["setting"]["run"], report["per_class"]  # described elsewhere; names of classes
+    text = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`([a-z_0-9]+)`", text.partition("## Evaluations")[2].partition("\n## ")[0]))
+    assert keys(report) - documented == set()
 
 
 def test_seen_and_unseen_lists(zsar: Runner, home: Path, tmp_path: Path) -> None:

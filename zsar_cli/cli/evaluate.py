@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zsar_cli.cli import options
-from zsar_cli.cli.console import Messages
+from zsar_cli.cli.console import Messages, show
 from zsar_cli.cli.engine import check_languages, open_classifier
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.errors import OutputError, UsageError
+from zsar_cli.report.escaping import json_text, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,8 @@ TRANSFERS = {  # weights of the estimators: transfer, ConSE, text
     "relatedness": (1.0, 0.0, 0.0),
 }
 PROTOCOL = "Protocol"
+BEST = 5  # labels named for each video; the similarities to all are there as well
+NAMED = 10  # classes of a run that the table names
 
 DatasetPath = Annotated[
     Path, typer.Argument(help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label.")
@@ -123,6 +127,8 @@ def evaluate(
         "classes": list(data.classes.names), "run": classifier.describe(data.classes).to_dict(),
         "failed": [{"path": item.path, "stage": item.stage, "reason": item.reason} for item in failures],
     }  # fmt: skip
+    report["confusion"] = _confusion(similarity, data)
+    report["videos"] = _rows(similarity, data, failures)
     _print_table(report, len(failures))
     if output is not None:
         _write_json(output, overwrite, report)
@@ -202,8 +208,7 @@ def _measure(
     from zsar_cli.evaluation import measures as evaluation
     from zsar_cli.labels import LabelSet
 
-    names = list(data.classes.names)
-    truth = np.array([names.index(item.label) for item in data.items])
+    names, truth = list(data.classes.names), _truth(data)
     chosen: list[evaluation.Indices] = [np.arange(len(names))]
     if protocol == "all":
         measures = [evaluation.measure(similarity, truth)]
@@ -217,8 +222,8 @@ def _measure(
         "protocol": protocol,
         "seed": seed if protocol == "half" else None,
         "runs": [
-            {**one.to_dict(), "labels": [names[index] for index in classes]}
-            for one, classes in zip(measures, chosen, strict=True)
+            {**one.to_dict(), "seed": seed + run if protocol == "half" else None, "labels": [names[i] for i in classes]}
+            for run, (one, classes) in enumerate(zip(measures, chosen, strict=True))
         ],
         "mean_and_std": {name: list(pair) for name, pair in evaluation.mean_and_std(measures).items()},
         "hubness": evaluation.hubness(similarity),
@@ -233,24 +238,68 @@ def _measure(
     return report
 
 
+def _truth(data: Dataset) -> NDArray[np.int64]:
+    """Index of each video's class, [V]."""
+    import numpy as np
+
+    index = {name: position for position, name in enumerate(data.classes.names)}
+    return np.array([index[item.label] for item in data.items], dtype=np.int64)
+
+
+def _confusion(similarity: NDArray[np.float64], data: Dataset) -> list[list[int]]:
+    from zsar_cli.evaluation.measures import confusion
+
+    table: list[list[int]] = confusion(similarity, _truth(data)).tolist()
+    return table
+
+
+def _rows(similarity: NDArray[np.float64], data: Dataset, failures: Sequence[InputError]) -> list[dict[str, Any]]:
+    """One mapping a video: its similarity to every class, from which all else can be computed again."""
+    names, rows, failed = data.classes.names, [], iter(failures)
+    for item, values in zip(data.items, similarity.tolist(), strict=True):
+        row: dict[str, Any] = {
+            "path": item.path,
+            "truth": item.label,
+            "predictions": [],
+            "similarity": None,
+            "error": None,
+        }
+        if values[0] == -math.inf:
+            failure = next(failed)
+            row["error"] = {"stage": failure.stage, "reason": failure.reason, "decoder": failure.decoder}
+        else:
+            exact = [float(f"{value:.9g}") for value in values]  # nine digits tell all float32 apart
+            best = sorted(range(len(names)), key=lambda index: -values[index])[:BEST]
+            row["predictions"] = [{"label": names[index], "similarity": exact[index]} for index in best]
+            row["similarity"] = exact
+        rows.append(row)
+    return rows
+
+
 def _print_table(report: dict[str, Any], failed: int) -> None:
     runs = report["runs"]
     first = runs[0]
+    counts = sorted({run["videos"] for run in runs})
+    videos = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
     suffix = f", {len(runs)} random halves from seed {report['seed']}" if report["protocol"] == "half" else ""
     suffix += f"; {failed} videos could not be used and count as wrong" if failed else ""
-    typer.echo(f"{first['classes']} classes, {first['videos']} videos{suffix}")
+    lines = [f"{first['classes']} classes, {videos} videos{suffix}"]
     for title, name in (
         ("top-1", "top1"), ("top-5", "top5"),
         ("mean per class top-1", "mean_per_class_top1"), ("mean per class top-5", "mean_per_class_top5"),
     ):  # fmt: skip
         mean, std = report["mean_and_std"][name]
         spread = f" +- {std:.1%}" if len(runs) > 1 else ""
-        typer.echo(f"  {title:24}{mean:7.1%}{spread}")
-    typer.echo(f"  {'chance':24}{1 / first['classes']:7.1%}")
-    typer.echo(f"  {'hubness (skewness of N5)':24}{report['hubness']:8.2f}")
-    if report["generalised"]:
-        for name, value in report["generalised"].items():
-            typer.echo(f"  {'generalised, ' + name:24}{value:7.1%}")
+        lines.append(f"  {title:24}{mean:7.1%}{spread}")
+    lines.append(f"  {'chance':24}{1 / first['classes']:7.1%}")
+    lines.append(f"  {'hubness (skewness of N5)':24}{report['hubness']:8.2f}")
+    for name, value in (report["generalised"] or {}).items():
+        lines.append(f"  {'generalised, ' + name:24}{value:7.1%}")
+    for run in runs if report["protocol"] == "half" else ():
+        more = f" and {len(run['labels']) - NAMED} more" if len(run["labels"]) > NAMED else ""
+        names = ", ".join(map(printable, run["labels"][:NAMED])) + more
+        lines.append(f"  seed {run['seed']}: top-1 {run['top1']:.1%} of {run['videos']} videos of {names}")
+    show("\n".join(lines))
 
 
 def _write_json(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
@@ -258,7 +307,7 @@ def _write_json(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
 
     sink = Output(target, overwrite)
     try:
-        sink.append((json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+        sink.append(_document(report).encode())
         sink.commit()
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}") from None
@@ -266,13 +315,19 @@ def _write_json(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
         sink.close()
 
 
-def _draw(folder: Path, similarity: NDArray[np.float64], data: Dataset) -> None:
-    import numpy as np
+def _document(report: dict[str, Any]) -> str:
+    """JSON with a line for each key, and for each item of a list: thousands of rows stay readable."""
+    parts = []
+    for key, value in report.items():
+        lines = ",\n".join(map(json_text, value)) if isinstance(value, list) else None
+        parts.append(f'"{key}": ' + (json_text(value) if lines is None else f"[\n{lines}\n]"))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
+
+def _draw(folder: Path, similarity: NDArray[np.float64], data: Dataset) -> None:
     from zsar_cli.evaluation import measures as evaluation
     from zsar_cli.report.plots import draw_confusion, draw_per_class
 
-    names = list(data.classes.names)
-    truth = np.array([names.index(item.label) for item in data.items])
+    names, truth = list(data.classes.names), _truth(data)
     draw_confusion(evaluation.confusion(similarity, truth), names, folder / "confusion.png")
     draw_per_class(evaluation.per_class(similarity, truth, names), folder / "per_class.png")
