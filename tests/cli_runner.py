@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,18 @@ class Finished:
 
 
 class Runner:
-    """Starts the program with an embedding cache of the tests' own."""
+    """Starts the program with an embedding cache of the tests' own.
 
-    def __init__(self, cache: Path) -> None:
-        self.cache = cache
+    Args:
+        cache: its folder.
+        labels: a cache that knows labels, to begin with; None begins with nothing.
+        variables: of every run's environment.
+    """
+
+    def __init__(self, cache: Path, labels: Path | None = None, variables: Mapping[str, str] | None = None) -> None:
+        self.cache, self.labels, self.variables = cache, labels, dict(variables or {})
+        if labels is not None:
+            shutil.copytree(labels, cache)
 
     def environment(self, **variables: str) -> dict[str, str]:
         """The developer's environment without what would change a run."""
@@ -54,7 +62,7 @@ class Runner:
             "PYTHONPATH": str(ROOT),
             "PYTHONIOENCODING": "utf-8",
         }
-        return {**kept, **own, **variables}
+        return {**kept, **own, **self.variables, **variables}
 
     def start(
         self,
@@ -94,8 +102,7 @@ class Runner:
 
     def with_fresh_cache(self, folder: Path) -> Runner:
         """A runner whose cache in `folder` knows the labels and no video."""
-        shutil.copytree(self.cache.with_name("labels-only"), folder)
-        return Runner(folder)
+        return Runner(folder, self.labels, self.variables)
 
 
 def label_options(names: Sequence[str] = LABELS) -> list[str]:

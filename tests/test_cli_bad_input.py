@@ -30,6 +30,11 @@ NO_VIDEOS = (
 )
 
 
+@pytest.fixture(scope="module")
+def zsar(zsar_tiny: Runner) -> Runner:
+    return zsar_tiny
+
+
 def cut(path: Path) -> None:
     """Half of an mp4 whose index stands at its end."""
     videos.write_video(path)

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 import videos
-from cli_runner import Finished
+from cli_runner import Finished, Runner
 
 Here = Callable[..., Finished]
+
+
+@pytest.fixture(scope="module")
+def zsar(zsar_tiny: Runner) -> Runner:
+    return zsar_tiny
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,11 @@ COLOUR = re.compile(rb"\x1b\[[0-9;]*(3[0-7]|9[0-7])m")
 
 
 @pytest.fixture(scope="module")
+def zsar(zsar_tiny: Runner) -> Runner:
+    return zsar_tiny
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three good videos, two bad ones, labels and a file in the way."""
     folder = tmp_path_factory.mktemp("videos")
