@@ -17,6 +17,7 @@ PACKAGE = Path(zsar_cli.__file__).parent
 ROOMS = (
     "_version",
     "errors",
+    "settings",
     "digests",
     "plain",
     "tensors",

@@ -92,10 +92,10 @@ def test_shares_sum_to_one_and_keep_the_order() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"top_k": 0}, "top_k is 0; it must be 1 or more"),
+        ({"top_k": 0}, "top_k is 0; it must be greater than or equal to 1"),
         ({"aggregate": "top0"}, "aggregate is top0; allowed: mean, max, and top"),
-        ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
-        ({"conse_weight": -1.0}, "conse_weight is -1.0; it must be 0 or more"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be greater than 0"),
+        ({"conse_weight": -1.0}, "conse_weight is -1.0; it must be greater than or equal to 0"),
     ],
 )
 def test_settings_are_checked(fields: dict[str, float], message: str) -> None:

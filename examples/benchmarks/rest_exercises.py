@@ -37,7 +37,7 @@ from zsar_cli.training.inference import (
 )
 from zsar_cli.training.train import ClipFeatures, initial_state, only_classes, only_clips, train_on_features
 
-SHAPE, CONFIG = run_config().shape(), run_config().train
+SHAPE, CONFIG = run_config().shape, run_config().train
 OBJECTIVES = ("discrimination", "alignment", "matching", "consistency", "episodic")
 
 

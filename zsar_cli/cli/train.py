@@ -157,7 +157,7 @@ def train(
         "clip.frames": frames, "clip.flip": False if no_flip else None, "clip.view": view,
         "backbone.name": backbone, "backbone.weights": backbone_weights, "backbone.size": size,
         "backbone.posture": posture or None,
-        "train.steps": steps, "epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
+        "train.steps": steps, "train.epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
         "train.seed": seed, "train.validation": validation, "finetune.steps": finetune,
         "specialist": specialist,
     }  # fmt: skip

@@ -9,18 +9,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zsar_cli.errors import ConfigError, ModelError
+from zsar_cli.errors import ModelError
 from zsar_cli.networks.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.pose import PoseNetwork, open_pose
 from zsar_cli.networks.posture import PostureFeatures, describe, fill
+from zsar_cli.settings import Size, settings
 from zsar_cli.tensors import seeded
 from zsar_cli.weights.packaged import EFFICIENTNET_LITE2, PackagedFile
 
@@ -28,7 +30,6 @@ __all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "ass
 
 PACKAGED, RANDOM = "packaged", "random"
 STRIDE = 32  # pixels per cell of the last feature map, in every network here
-LARGEST = 4096  # pixels a side
 POSTURE = 256  # channels for the posture of the main person
 CHUNK = 8  # frames whose activations are held at a time where they are computed again in the backward pass
 # Of red, green and blue, in bytes.
@@ -66,6 +67,7 @@ RESNETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 BACKBONES = (*FILES, *RESNETS)
 
 
+@settings
 @dataclass(frozen=True)
 class BackboneConfig:
     """Which network, from which weights, and what grid it gives.
@@ -83,26 +85,24 @@ class BackboneConfig:
 
     name: str = "efficientnet-lite2"
     weights: str = PACKAGED
-    seed: int = 0
-    size: int | None = None
-    cells: int = 3
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    size: Annotated[int, Field(ge=STRIDE, le=4096)] | None = None
+    cells: Size = 3
     posture: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in BACKBONES:
-            raise ConfigError(f"backbone: name is '{self.name}'; allowed: {', '.join(BACKBONES)}")
+            raise ValueError(f"name is '{self.name}'; allowed: {', '.join(BACKBONES)}")
         if self.name in RESNETS and self.weights == PACKAGED:
-            raise ConfigError(
-                f"backbone: no package brings weights for {self.name}; give weights: a folder, a hub id "
+            raise ValueError(
+                f"no package brings weights for {self.name}; give weights: a folder, a hub id "
                 f"(microsoft/{self.name.replace('resnet', 'resnet-')}) or '{RANDOM}'"
             )
         if self.name in FILES and self.weights not in (PACKAGED, RANDOM):
-            raise ConfigError(f"backbone: weights is '{self.weights}'; {self.name} takes '{PACKAGED}' or '{RANDOM}'")
-        if not STRIDE <= self.side <= LARGEST:
-            raise ConfigError(f"backbone: size is {self.size}; it must lie in {STRIDE}..{LARGEST}")
+            raise ValueError(f"weights is '{self.weights}'; {self.name} takes '{PACKAGED}' or '{RANDOM}'")
         most = -(-self.side // STRIDE)
-        if not 1 <= self.cells <= most:
-            raise ConfigError(f"backbone: cells is {self.cells}; frames of {self.side} pixels give 1 to {most}")
+        if self.cells > most:
+            raise ValueError(f"cells is {self.cells}; frames of {self.side} pixels give 1 to {most}")
 
     @property
     def side(self) -> int:

@@ -21,13 +21,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zsar_cli.errors import ConfigError
+from zsar_cli.settings import Number, OpenShare, Size, settings
 
 __all__ = [
     "RestConfig",
@@ -39,9 +41,10 @@ __all__ = [
     "video_summary",
 ]
 
-DEEPEST, LARGEST = 1000, 10**9  # blocks, parameters: more is no model of a few videos but a slip of a digit
+MOST_PARAMETERS = 10**9  # 4 GB of weights
 
 
+@settings
 @dataclass(frozen=True)
 class RestConfig:
     """The shape of a `RestModel`.
@@ -60,43 +63,36 @@ class RestConfig:
         checkpointing: compute activations again in the backward pass: less memory, about a third more time.
     """
 
-    features: int
-    posture: int = 0
-    text_features: int = 384
-    space: int = 384
-    width: int = 128
-    depth: int = 2
-    heads: int = 4
-    expansion: int = 2
-    dropout: float = 0.1
-    gate: float = 0.1
-    text_gate: float = 0.1
+    features: Size
+    posture: Annotated[int, Field(ge=0)] = 0
+    text_features: Size = 384
+    space: Size = 384
+    width: Size = 128
+    depth: Annotated[int, Field(ge=1, le=1000)] = 2
+    heads: Size = 4
+    expansion: Size = 2
+    dropout: OpenShare = 0.1
+    gate: Number = 0.1
+    text_gate: Number = 0.1
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("features", "text_features", "space", "width", "depth", "heads", "expansion"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rest: {name} is {getattr(self, name)}; it must be 1 or more")
-        if self.depth > DEEPEST:
-            raise ConfigError(f"rest: depth is {self.depth}; it must lie in 1..{DEEPEST}")
-        if self.parameters > LARGEST:
-            raise ConfigError(
-                f"rest: these sizes make {self.parameters:.1e} parameters; at most {LARGEST:.0e} can be trained: "
-                "lower width, depth, expansion, space, features or text_features"
-            )
-        if not 0 <= self.posture < self.features:
-            raise ConfigError(f"rest: posture is {self.posture}; it must lie in 0..{self.features - 1}")
+        if self.posture >= self.features:
+            raise ValueError(f"posture is {self.posture}; it must be less than features ({self.features})")
         if self.width % self.heads or self.width % 4:
-            raise ConfigError(f"rest: width {self.width} must be a multiple of heads ({self.heads}) and of 4")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"rest: dropout is {self.dropout}; it must lie in 0..1, 1 excluded")
+            raise ValueError(f"width {self.width} must be a multiple of heads ({self.heads}) and of 4")
+        if self.parameters > MOST_PARAMETERS:
+            raise ValueError(
+                f"depth {self.depth}, width {self.width}, expansion {self.expansion} and space {self.space} make "
+                f"{self.parameters:,} parameters; at most {MOST_PARAMETERS:,} are allowed"
+            )
 
     @property
     def parameters(self) -> int:
-        """Of all matrices; vectors are few."""
-        blocks = self.depth * self.width**2 * (4 + 2 * self.expansion)
-        passes = (self.features + self.text_features + 2 * self.space) * self.width
-        return blocks + passes + (2 * self.features + self.text_features) * self.space
+        """Of the matrices; vectors hardly count."""
+        blocks = self.depth * (4 + 2 * self.expansion) * self.width**2
+        ends = (self.features + self.text_features + 2 * self.space) * self.width
+        return blocks + ends + (2 * self.features + self.text_features) * self.space
 
 
 class Block(nn.Module):

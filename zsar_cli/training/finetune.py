@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 from torch.optim import AdamW
 
-from zsar_cli.errors import ConfigError
 from zsar_cli.networks.backbones import Backbone
 from zsar_cli.networks.rest import RestHead, RestModel
+from zsar_cli.settings import Positive, Size, Weight, settings
 from zsar_cli.tensors import seeded
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
@@ -31,6 +32,7 @@ STORED = 2  # stored frames for each one that is shown, so that times can be jit
 MARGIN = 8 / 7  # R / S, so that crops keep their resolution
 
 
+@settings
 @dataclass(frozen=True)
 class FinetuneConfig:
     """How the backbone is fine-tuned.
@@ -47,34 +49,22 @@ class FinetuneConfig:
         recompute: compute the backbone's activations again in the backward pass: less memory, more time.
     """
 
-    steps: int = 0
-    batch: int = 16
-    accumulation: int = 1
-    learning_rate: float = 1e-4
-    backbone_rate: float = 0.1
-    layer_decay: float = 0.9
-    weight_decay: float = 0.05
-    norm: float = 1.0
-    crop: float = 0.75
-    colour: float = 0.2
+    steps: Annotated[int, Field(ge=0, le=10**9)] = 0
+    batch: Size = 16
+    accumulation: Size = 1
+    learning_rate: Positive = 1e-4
+    backbone_rate: Positive = 0.1
+    layer_decay: Annotated[Positive, Field(le=1)] = 0.9
+    weight_decay: Weight = 0.05
+    norm: Positive = 1.0
+    crop: Annotated[Positive, Field(le=1)] = 0.75
+    colour: Weight = 0.2
     jitter: bool = True
     recompute: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulation"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"finetune: {name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("steps", "weight_decay", "colour"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"finetune: {name} is {getattr(self, name)}; it must be 0 or more")
-        for name in ("learning_rate", "backbone_rate", "norm"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"finetune: {name} is {getattr(self, name)}; it must be above 0")
-        for name in ("layer_decay", "crop"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"finetune: {name} is {getattr(self, name)}; it must lie in 0..1, 0 excluded")
         if self.accumulation > self.batch:
-            raise ConfigError(f"finetune: accumulation ({self.accumulation}) must not exceed batch ({self.batch})")
+            raise ValueError(f"accumulation ({self.accumulation}) must not exceed batch ({self.batch})")
 
 
 class Finetune:

@@ -37,7 +37,6 @@ from zsar_cli.training.state import TrainState
 from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
 from zsar_cli.transfer.bank import PrototypeBank
-from zsar_cli.transfer.scoring import TransferSettings
 
 __all__ = ["Job", "TrainingRun"]
 
@@ -170,7 +169,7 @@ class TrainingRun:
             if self.first:
                 self._record(record, done, {"trained": trained, "tuned": None})
 
-        result = train_on_features(self._features, texts, job.config.shape(), config, report, trained, self.team)
+        result = train_on_features(self._features, texts, job.config.shape, config, report, trained, self.team)
         if job.config.finetune.steps:
             result = self._finetune(result, {"trained": trained, "tuned": saved["tuned"]}, done)
         self._result = result
@@ -241,7 +240,7 @@ class TrainingRun:
     @property
     def schedule(self) -> TrainConfig:
         """The `TrainConfig` with its steps; call after `extract`."""
-        return self.job.config.schedule(-(-len(self._videos) // (self.team.count if self.team else 1)))
+        return self.job.config.train.for_clips(-(-len(self._videos) // (self.team.count if self.team else 1)))
 
     def finish(self) -> tuple[str, list[str]]:
         """Write the bundle and the curves; call after `fit`, in the first process alone.
@@ -254,7 +253,7 @@ class TrainingRun:
         round_weights(model)
         v = embed_clips(model, self._features.grids)
         seen = self._bank(v)
-        transfer = calibrated(_transfer(config), v, seen, float(head.visual_scale.detach()))
+        transfer = calibrated(config.scoring, v, seen, float(head.visual_scale.detach()))
         fingerprint = write_rest(
             self.folder.model, name=self.job.output.name, model=model, backbone=self.backbone, seen=seen,
             clip=config.clip.settings(config.backbone.side), transfer=transfer,
@@ -340,10 +339,6 @@ def _without(data: Dataset, unseen: Path | None) -> Dataset:
     if not left:
         raise UsageError(f"--unseen {unseen}: holds every class of the data set; none is left to train on")
     return data.only(LabelSet.from_names(left))
-
-
-def _transfer(config: RunConfig) -> TransferSettings:
-    return replace(config.transfer, temperature=config.train.temperature)
 
 
 def _curves(records: list[dict[str, float]]) -> dict[str, list[tuple[int, float]]]:

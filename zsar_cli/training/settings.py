@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal
 
-from zsar_cli.errors import ConfigError, UsageError
-from zsar_cli.models.rest import LARGEST, ClipSettings
+from pydantic import Field
+
+from zsar_cli.errors import ConfigError
+from zsar_cli.models.rest import ClipSettings
 from zsar_cli.networks.backbones import BackboneConfig
 from zsar_cli.networks.rest import RestConfig
-from zsar_cli.plain import typed
+from zsar_cli.settings import Positive, settings
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.finetune import FinetuneConfig
 from zsar_cli.transfer.scoring import TransferSettings
@@ -22,8 +22,10 @@ from zsar_cli.video.types import Geometry, Sampling
 __all__ = ["SECTIONS", "ClipConfig", "RunConfig", "is_setting", "read_run_config"]
 
 VIEWS = {"both": ("whole", "centre"), "whole": ("whole",), "centre": ("centre",), "letterbox": ("letterbox",)}
+Frames = Annotated[int, Field(ge=1, le=4096)]
 
 
+@settings
 @dataclass(frozen=True)
 class ClipConfig:
     """How videos are looked at.
@@ -37,22 +39,12 @@ class ClipConfig:
         flip: train on mirror images as well, and classify with the mean of both; False where left and right matter.
     """
 
-    frames: int = 8
-    classify_frames: int | None = None
-    stride: float | None = None
-    clips: int = 1
-    view: str = "both"
+    frames: Frames = 8
+    classify_frames: Frames | None = None
+    stride: Positive | None = None
+    clips: Frames = 1
+    view: Literal["both", "whole", "centre", "letterbox"] = "both"
     flip: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("frames", "classify_frames", "clips"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= LARGEST:
-                raise ConfigError(f"clip: {name} is {value}; it must lie in 1..{LARGEST}")
-        if self.stride is not None and self.stride <= 0:
-            raise ConfigError(f"clip: stride is {self.stride}; it must be above 0")
-        if self.view not in VIEWS:
-            raise ConfigError(f"clip: view is '{self.view}'; allowed: {', '.join(VIEWS)}")
 
     @property
     def sampling(self) -> Sampling:
@@ -72,6 +64,7 @@ class ClipConfig:
         return ClipSettings(sampling, self.geometries(size)[0], self.flip)
 
 
+@settings
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that decides the weights, the data apart.
@@ -79,8 +72,7 @@ class RunConfig:
     Args:
         backbone, clip, train, finetune: see their classes.
         model: the shape of the Transformer; its `features` follow from the backbone.
-        transfer: how the trained model scores; its scales are measured at the end, its temperature is that of `train`.
-        epochs: passes over the data in place of `train.steps`; 0 takes the steps.
+        transfer: how the trained model scores; its scales are measured, its temperature is that of `train`.
         specialist: beside other models the trained one decides among the labels it knows: those whose name has this
             cosine or more to a class of its own. None makes it a model like any other.
     """
@@ -93,44 +85,39 @@ class RunConfig:
         default_factory=lambda: TransferSettings(top_k=10, transfer_weight=0.5, conse_weight=0.0, text_weight=0.5)
     )
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    epochs: int = 0
-    specialist: float | None = None
+    specialist: Annotated[Positive, Field(le=1)] | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise ConfigError(f"epochs is {self.epochs}; it must be 0 or more")
-        if self.specialist is not None and not 0 < self.specialist <= 1:
-            raise ConfigError(f"specialist is {self.specialist}; it must lie in 0..1, 0 excluded")
         if self.backbone.posture and self.clip.view in ("both", "whole"):
-            raise ConfigError(
+            raise ValueError(
                 f"clip: view is '{self.clip.view}', which squeezes bodies; posture takes 'letterbox' or 'centre'"
             )
 
+    @property
     def shape(self) -> RestConfig:
         """Of the Transformer, on this backbone."""
         return replace(self.model, features=self.backbone.channels, posture=self.backbone.posture_channels)
 
-    def schedule(self, clips: int) -> TrainConfig:
-        """`train`, with epochs turned into steps for a data set of that many clips."""
-        steps = math.ceil(self.epochs * clips / self.train.batch)
-        return replace(self.train, steps=steps) if self.epochs else self.train
+    @property
+    def scoring(self) -> TransferSettings:
+        """`transfer`, with the temperature that is trained with."""
+        return replace(self.transfer, temperature=self.train.temperature)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `read_run_config` takes them."""
-        own = {name: asdict(getattr(self, name)) for name in SECTIONS}
+        own = asdict(self)
         return {name: {key: own[name][key] for key in SECTIONS[name]} for name in SECTIONS} | {
-            name: getattr(self, name) for name in WHOLE
+            name: own[name] for name in WHOLE
         }
 
 
-def _keys(kind: type[Any], *without: str) -> dict[str, Any]:
-    """Names and types of a class's settings."""
-    hints = get_type_hints(kind)
-    return {one.name: hints[one.name] for one in fields(kind) if one.name not in without}
+def _keys(kind: type[Any], *without: str) -> tuple[str, ...]:
+    """Names of a class's settings."""
+    return tuple(one.name for one in fields(kind) if one.name not in without)
 
 
 # A key without a section belongs to the first that knows it.
-SECTIONS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
+SECTIONS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
     {
         "train": _keys(TrainConfig),
         "model": _keys(RestConfig, "features", "posture", "text_features"),
@@ -143,7 +130,7 @@ SECTIONS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
 )  # fmt: skip
 
 # What belongs to no section.
-WHOLE: Mapping[str, Any] = types.MappingProxyType({"epochs": int, "specialist": float | None})
+WHOLE = ("specialist",)
 
 
 def is_setting(name: str, value: Any) -> bool:
@@ -171,27 +158,29 @@ def read_run_config(content: Mapping[Any, Any], source: str, flags: Mapping[str,
     given = dict(_placed(content, wrong))
     stronger = {key: value for key, value in (flags or {}).items() if value is not None}
     for level in (given, stronger):
-        if "train.steps" in level and level.get("epochs"):
+        if "train.steps" in level and level.get("train.epochs"):
             wrong.append("steps and epochs are two ways to say the same; give one")
     if "train.steps" in stronger:
-        given.pop("epochs", None)
+        given.pop("train.epochs", None)
     given |= stronger
+    made: dict[str, Any] = {name: given[name] for name in WHOLE if name in given}
     default = RunConfig()
-    made: dict[str, Any] = {}
+    try:
+        replace(default, **made)
+    except ConfigError as error:
+        wrong += str(error).splitlines()
     for section, keys in SECTIONS.items():
         values = {key: given[f"{section}.{key}"] for key in keys if f"{section}.{key}" in given}
-        made[section] = _section(getattr(default, section), section, values, wrong)
-    for name in given.keys() & WHOLE.keys():
         try:
-            made[name] = typed(given[name], WHOLE[name])
-        except TypeError as error:
-            wrong.append(f"{name} is {given[name]!r}; it must be {error}")
-    if wrong:
-        raise ConfigError(f"{source}:" + "".join(f"\n  {line}" for line in wrong))
+            made[section] = replace(getattr(default, section), **values)
+        except ConfigError as error:
+            wrong += [f"{section}: {line}" for line in str(error).splitlines()]
     try:
-        return RunConfig(**made)
+        if not wrong:
+            return RunConfig(**made)
     except ConfigError as error:
-        raise ConfigError(f"{source}:\n  {error}") from None
+        wrong.append(str(error))
+    raise ConfigError(f"{source}:" + "".join(f"\n  {line}" for line in wrong))
 
 
 def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str, Any]]:
@@ -205,34 +194,9 @@ def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str,
                     yield f"{name}.{key}", inner
                 else:
                     wrong.append(f"{name}: no such key: {key}; it has {', '.join(SECTIONS[name])}")
-            continue
-        section = _section_of(name)
-        if name in WHOLE or section is not None:
-            yield (name if name in WHOLE else f"{section}.{name}"), value
+        elif name in WHOLE:
+            yield name, value
+        elif (section := _section_of(name)) is not None:
+            yield f"{section}.{name}", value
         else:
             wrong.append(f"no such key: {name}; the sections are {', '.join(SECTIONS)}")
-
-
-def _section(default: Any, section: str, values: Mapping[str, Any], wrong: list[str]) -> Any:
-    """The default with the given values; the mistakes go to `wrong`."""
-    typed_values: dict[str, Any] = {}
-    for key, value in values.items():
-        try:
-            typed_values[key] = typed(value, SECTIONS[section][key])
-        except TypeError as error:
-            wrong.append(f"{section}: {key} is {value!r}; it must be {error}")
-    while True:
-        try:
-            return replace(default, **typed_values)
-        except UsageError as error:
-            wrong.append(str(error))
-            # Messages name the setting. Without it the others are tried, so that no mistake hides another.
-            named = [key for key in typed_values if _names(str(error), key, typed_values[key])]
-            if not named:
-                return default
-            del typed_values[named[0]]
-
-
-def _names(message: str, key: str, value: Any) -> bool:
-    """Whether an error's message tells of this key with this value."""
-    return re.search(rf"\b{key} (is )?'?{re.escape(str(value))}\b", message) is not None

@@ -11,12 +11,13 @@ Up to three estimators look at a label from different sides and disagree usefull
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zsar_cli.errors import UsageError
+from zsar_cli.settings import Count, Positive, Weight, settings
 from zsar_cli.transfer.bank import PrototypeBank, require_width
 
 __all__ = ["TransferSettings", "aggregate", "conse", "decide_among", "score_labels", "to_shares"]
@@ -24,6 +25,7 @@ __all__ = ["TransferSettings", "aggregate", "conse", "decide_among", "score_labe
 normalise = torch.nn.functional.normalize
 
 
+@settings
 @dataclass(frozen=True)
 class TransferSettings:
     """How scores are made; each model has its own.
@@ -40,32 +42,21 @@ class TransferSettings:
         aggregate: how the similarities of windows become those of the video, see `aggregate`.
     """
 
-    top_k: int = 20
-    temperature: float = 0.05
-    transfer_weight: float = 0.7
-    conse_weight: float = 0.3
-    text_weight: float = 0.0
-    logit_scale: float = 25.0
-    transfer_scale: float = 0.06
-    conse_scale: float = 0.1
-    text_scale: float = 0.03
-    sharpness: float = 2.0
+    top_k: Count = 20
+    temperature: Positive = 0.05
+    transfer_weight: Weight = 0.7
+    conse_weight: Weight = 0.3
+    text_weight: Weight = 0.0
+    logit_scale: Positive = 25.0
+    transfer_scale: Positive = 0.06
+    conse_scale: Positive = 0.1
+    text_scale: Positive = 0.03
+    sharpness: Positive = 2.0
     aggregate: str = "mean"
 
     def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise UsageError(f"top_k is {self.top_k}; it must be 1 or more")
         if not re.fullmatch(r"mean|max|top[1-9]\d*", self.aggregate):
-            raise UsageError(f"aggregate is {self.aggregate}; allowed: mean, max, and top with a number, such as top3")
-        for field in fields(self):
-            if field.name == "aggregate":
-                continue
-            value = getattr(self, field.name)
-            if field.name.endswith("_weight"):
-                if value < 0:
-                    raise UsageError(f"{field.name} is {value}; it must be 0 or more")
-            elif value <= 0:
-                raise UsageError(f"{field.name} is {value}; it must be above 0")
+            raise ValueError(f"aggregate is {self.aggregate}; allowed: mean, max, and top with a number, such as top3")
 
 
 def conse(visual: Tensor, bank: PrototypeBank, semantic: Tensor, top_k: int, logit_scale: float) -> Tensor:
