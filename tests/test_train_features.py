@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import OutputError
 from zsar_cli.networks.backbones import Backbone, BackboneConfig
 from zsar_cli.store.features import FeatureCache
+from zsar_cli.training.arrays import allocate
 from zsar_cli.training.features import extract, pack
 from zsar_cli.training.settings import ClipConfig
 from zsar_cli.video.reader import read_video
@@ -98,6 +100,21 @@ def test_a_damaged_entry_is_computed_again_and_a_lost_one_is_named(items: list[I
     assert cache.info()[0] == 2 and cache.clear() > 0 and cache.info() == (0, 0)
     with pytest.raises(OutputError, match="were removed; run again"):
         pack(videos, cache, tmp_path / "c.npy")
+
+
+@pytest.mark.skipif(not hasattr(os.stat_result, "st_blocks"), reason="the system does not tell")
+@pytest.mark.parametrize("can", [True, False])
+def test_the_space_of_an_array_is_taken_when_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can: bool
+) -> None:
+    if not can:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    array = allocate(tmp_path / "a.npy", np.float16, (3, 1000, 1000))
+    assert os.stat(tmp_path / "a.npy").st_blocks * 512 >= array.nbytes == 6_000_000
+    array[2, 999, 999] = 1.5
+    array.flush()
+    again = np.load(tmp_path / "a.npy")
+    assert again.shape == (3, 1000, 1000) and again.dtype == np.float16 and again.sum() == 1.5
 
 
 def test_failures_are_values_and_a_video_may_have_two_labels(items: list[Item], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +113,45 @@ def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(place: Path, 
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     metrics = [(folder / "metrics.jsonl").read_text() for folder in (whole, place / "killed")]
     assert metrics[0] == metrics[1]
+
+
+STOP = """
+import os, signal, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+step, seen = torch.optim.AdamW.step, []
+def interrupted(*given, **how):
+    seen.append(given)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.{name})
+    return step(*given, **how)
+torch.optim.AdamW.step = interrupted
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_run_that_is_stopped_saves_its_state_and_goes_on(
+    place: Path, whole: Path, zsar: Runner, name: str, code: int
+) -> None:
+    run = ("train", place / "data", "-o", place / name, "--steps", 6, "--checkpoint-every", 100, *SMALL,
+           place / "settings.yaml")  # fmt: skip
+    stopped = zsar(*run, code=code, variables=preload(place / f"stop-{name}", STOP.format(name=name)))
+    assert "stopping after this step" in stopped.stderr
+    assert f"warning: {place / name}: stopped; the same command with --resume goes on" in stopped.stderr
+    assert len((place / name / "metrics.jsonl").read_text().splitlines()) == 3
+    zsar(*run, "--resume")
+    weights = [load_file(folder / "model" / "weights.safetensors") for folder in (whole, place / name)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert (place / name / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of a file")
+def test_a_full_disk_is_an_error_that_names_the_file_and_its_size(place: Path, whole: Path, zsar: Runner) -> None:
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+    run = ("train", place / "data", "-o", place / "full", "--steps", 6, *SMALL, place / "settings.yaml")
+    full = zsar(*run, code=1, variables=preload(place / "limit", limit))
+    file = place / "full" / "features.npy"  # 8 videos, each and its mirror image, 2 frames of 2 x 2 cells, float16
+    assert f"error: {file}: cannot be written, it takes {8 * 2 * 2 * 4 * 1280 * 2:,} bytes: " in full.stderr
+    assert not file.exists()
 
 
 def test_a_folder_that_holds_something_is_refused(place: Path, whole: Path, zsar_here: Run, tmp_path: Path) -> None:

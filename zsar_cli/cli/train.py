@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,7 @@ from zsar_cli.cli import options
 from zsar_cli.cli.config import read_yaml, take_options
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.engine import cache_folder
-from zsar_cli.cli.guard import SOME_FAILED
+from zsar_cli.cli.guard import SOME_FAILED, TERMINATED
 from zsar_cli.cli.options import option
 
 if TYPE_CHECKING:
@@ -181,16 +183,55 @@ def train(
             team.close()
 
 
+class _Deferred:
+    """While it is entered, ctrl-C and SIGTERM are only noted; a second one ends at once."""
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages, self.number = messages, 0
+        # What the shell set to be ignored, as in a background job, stays ignored.
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: one for number, one in handlers.items() if one is not signal.SIG_IGN}
+
+    def __enter__(self) -> _Deferred:
+        for number in self._before:
+            signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self.__exit__()
+        self._messages.info("stopping after this step; once more ends at once")
+
+
 def _watched(run: TrainingRun, messages: Messages) -> int:
+    """Run it; say how to go on where it is interrupted."""
+    try:
+        return _run(run, messages)
+    except (KeyboardInterrupt, SystemExit):
+        if run.first:
+            messages.warning(f"{run.folder.root}: stopped; the same command with --resume goes on")
+        raise
+
+
+def _run(run: TrainingRun, messages: Messages) -> int:
     """Run it, showing how far it is."""
+    from zsar_cli.training.run import Stopped
+
     items = len(run.data.items)
     messages.info(f"{items} videos of {len(run.labels)} classes; backbone {run.backbone.fingerprint}")
     with messages.progress(items, what="features") as bar:
         skipped = run.extract(bar.advance)
     for failure in skipped if run.first else ():
         messages.error(str(failure))
-    with messages.progress(run.steps, what="steps") as bar:
-        result = run.fit(lambda record: bar.advance())
+    with messages.progress(run.steps, what="steps") as bar, _Deferred(messages) as asked:
+        try:
+            result = run.fit(lambda record: bar.advance(), lambda: asked.number > 0)
+        except Stopped:
+            raise KeyboardInterrupt if asked.number == signal.SIGINT else SystemExit(TERMINATED) from None
     if not run.first:
         return 0
     fingerprint, notes = run.finish()

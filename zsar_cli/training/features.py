@@ -18,13 +18,14 @@ from zsar_cli.errors import InputError, OutputError
 from zsar_cli.networks.backbones import Backbone
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
+from zsar_cli.training.arrays import allocate
 from zsar_cli.training.settings import ClipConfig
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.reader import decoder_versions
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, View
 from zsar_cli.video.workers import DecodePool
 
-__all__ = ["Extracted", "extract", "pack", "packed_before", "store_frames"]
+__all__ = ["Extracted", "extract", "pack", "store_frames"]
 
 Array = NDArray[np.float16]
 
@@ -133,17 +134,12 @@ def pack(videos: Sequence[Extracted], cache: FeatureCache, target: Path) -> Tens
                 raise OutputError(f"{cache.folder}: the features of {video.item.path} were removed; run again")
             views = np.concatenate([part for part in parts if part is not None])
             if packed is None:
-                packed = np.lib.format.open_memmap(target, "w+", views.dtype, (len(videos), *views.shape))
+                packed = allocate(target, views.dtype, (len(videos), *views.shape))
             packed[row] = views
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None
     assert packed is not None, "no videos"
     return torch.from_numpy(packed)
-
-
-def packed_before(target: Path) -> Tensor:
-    """What another process packed into that file."""
-    return torch.from_numpy(np.lib.format.open_memmap(target, "r+"))
 
 
 def store_frames(
@@ -165,7 +161,7 @@ def store_frames(
     shape = (len(videos), sampling.frames, geometry.size, geometry.size, 3)
     part = target.with_suffix(".part")
     try:
-        stored = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        stored = allocate(part, np.uint8, shape)
         with DecodePool(workers, decoding.timeout, [View(sampling, geometry)], decoding.decoder) as pool:
             for row, video in enumerate(pool.decode(video.item.path for video in videos)):
                 if isinstance(video, InputError):

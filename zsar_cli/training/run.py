@@ -26,8 +26,9 @@ from zsar_cli.report.plots import draw_curves
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.text.encoder import label_texts
+from zsar_cli.training.arrays import mapped
 from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.features import Extracted, extract, pack, packed_before, store_frames
+from zsar_cli.training.features import Extracted, extract, pack, store_frames
 from zsar_cli.training.finetune import MARGIN, STORED, Finetune, plain_view
 from zsar_cli.training.folder import RunFolder
 from zsar_cli.training.inference import embed_clips
@@ -38,10 +39,14 @@ from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
 from zsar_cli.transfer.bank import PrototypeBank
 
-__all__ = ["Job", "TrainingRun"]
+__all__ = ["Job", "Stopped", "TrainingRun"]
 
 Record = Mapping[str, float]
 PACKAGES = ("torch", "transformers", "sentence-transformers", "av", "numpy")
+
+
+class Stopped(Exception):
+    """Training was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +149,17 @@ class TrainingRun:
                 raise UsageError(f"the class '{name}' has no usable video ({first}); mend it or remove the class")
         return self._skipped
 
-    def fit(self, done: Callable[[Record], None] = lambda record: None) -> TrainResult:
+    def fit(
+        self, done: Callable[[Record], None] = lambda record: None, stop: Callable[[], bool] = lambda: False
+    ) -> TrainResult:
         """Train; call after `extract`.
 
         Args:
             done: called after each step with its record.
+            stop: asked after each step, in every process; one that says yes stops all.
+
+        Raises:
+            Stopped: the state is saved, `resume` goes on from there.
         """
         job, data = self.job, self._digest()
         names = self.labels.names
@@ -166,25 +177,33 @@ class TrainingRun:
         def report(record: Record, state: TrainState) -> None:
             nonlocal trained
             trained = state.state_dict()
-            if self.first:
-                self._record(record, done, {"trained": trained, "tuned": None})
+            self._record(record, {"trained": trained, "tuned": None}, done, stop)
 
         result = train_on_features(self._features, texts, job.config.shape, config, report, trained, self.team)
         if job.config.finetune.steps:
-            result = self._finetune(result, {"trained": trained, "tuned": saved["tuned"]}, done)
+            result = self._finetune(result, {"trained": trained, "tuned": saved["tuned"]}, done, stop)
         self._result = result
         return result
 
-    def _record(self, record: Record, done: Callable[[Record], None], state: Mapping[str, Any]) -> None:
-        """Keep what a step gave, and now and then the state after it."""
-        self.folder.add_metrics(record)
-        if self._log is not None:
-            self._log(record)
-        if record["step"] % self.job.checkpoint_every == 0 or record["step"] in (self.schedule.steps, self.steps):
-            self.folder.save(state, self._digest())
-        done(record)
+    def _record(
+        self, record: Record, state: Mapping[str, Any], done: Callable[[Record], None], stop: Callable[[], bool]
+    ) -> None:
+        """Keep what a step gave, and now and then, or to stop, the state after it."""
+        stopping = stop() if self.team is None else self.team.any(stop())
+        if self.first:
+            self.folder.add_metrics(record)
+            if self._log is not None:
+                self._log(record)
+            last = record["step"] in (self.schedule.steps, self.steps)
+            if stopping or last or record["step"] % self.job.checkpoint_every == 0:
+                self.folder.save(state, self._digest())
+            done(record)
+        if stopping:
+            raise Stopped
 
-    def _finetune(self, result: TrainResult, saved: dict[str, Any], done: Callable[[Record], None]) -> TrainResult:
+    def _finetune(
+        self, result: TrainResult, saved: dict[str, Any], done: Callable[[Record], None], stop: Callable[[], bool]
+    ) -> TrainResult:
         """The trained model tuned together with its backbone, on the classes that trained."""
         config = self.job.config
         # In float32: half precision is for activations, small steps of weights would be lost in it.
@@ -204,7 +223,7 @@ class TrainingRun:
 
         def report(record: Record) -> None:
             counted = {**record, "step": self.schedule.steps + int(record["step"])}
-            self._record(counted, done, {"trained": saved["trained"], "tuned": tuning.state_dict()})
+            self._record(counted, {"trained": saved["trained"], "tuned": tuning.state_dict()}, done, stop)
 
         tuning.run(report, saved["tuned"])
         self.backbone.requires_grad_(False).fingerprint += "-tuned"
@@ -215,7 +234,7 @@ class TrainingRun:
         """Decoded frames, somewhat larger and twice as many as the backbone sees at a time."""
         config, file = self.job.config, self.folder.root / "frames.npy"
         if self.job.resume and file.is_file():
-            return packed_before(file)
+            return torch.from_numpy(mapped(file))
         side = round(config.backbone.side * MARGIN)
         geometry = config.clip.geometries(side)[0]
         sampling = replace(config.clip.sampling, windows=1, frames=STORED * config.clip.frames)
@@ -275,7 +294,7 @@ class TrainingRun:
         if self.first:
             grids = pack(self._videos, self._cache, file)
         self._wait()
-        return grids if self.first else packed_before(file)
+        return grids if self.first else torch.from_numpy(mapped(file))
 
     def _wait(self) -> None:
         if self.team is not None:

@@ -81,6 +81,10 @@ class Team:
             gradient.copy_(flat[start : start + gradient.numel()].reshape(gradient.shape))
             start += gradient.numel()
 
+    def any(self, mine: bool) -> bool:
+        """Whether it is so in one of the processes at least."""
+        return bool(self._accelerator.reduce(torch.tensor(float(mine)), "sum") > 0)
+
     def wait(self) -> None:
         """Until all processes are here."""
         self._accelerator.wait_for_everyone()
