@@ -30,7 +30,7 @@ def start(config: FinetuneConfig = CONFIG, **how: Any) -> Finetune:
     frames[..., 0] = 40 * targets[:, None, None, None].to(torch.uint8)  # a class is a shade of red
     backbone = open_backbone(BACKBONE, torch.device("cpu"), torch.float32)
     return Finetune(
-        backbone, model, RestHead(torch.randn(CLASSES, 12)), frames, targets, make_texts(False), config, TRAIN, **how
+        backbone, model, RestHead(torch.randn(CLASSES, 12)), frames, targets, make_texts(), config, TRAIN, **how
     )
 
 

@@ -20,13 +20,15 @@ from zsar_cli.engine.classifier import ZeroShotClassifier
 from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.loading import load
 from zsar_cli.errors import ModelError, UsageError
-from zsar_cli.labels import LabelSet
+from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import Specialist
 from zsar_cli.models.open import load_model
 from zsar_cli.models.rest import RestVideoModel, minilm_tokens, open_rest
 from zsar_cli.networks.pose import FINGERPRINT as POSE
-from zsar_cli.training.inference import SeenBank, embed_texts, text_scores, transfer_scores
-from zsar_cli.transfer.scoring import TransferSettings
+from zsar_cli.networks.rest import RestHead
+from zsar_cli.text.encoder import label_texts
+from zsar_cli.training.scoring import Scorer
+from zsar_cli.video.reader import read_video
 
 Run = Callable[..., Finished]
 UNSEEN = ("hammering a nail", "playing cards", "riding a horse")
@@ -73,25 +75,23 @@ def test_it_encodes_as_its_parts_do(bundle: Path) -> None:
 
 
 def test_the_engine_scores_as_training_does(bundle: Path, clip: Path) -> None:
-    """The classifier against `training.inference`, in both ways of scoring."""
+    """The classifier on a video against `training.scoring.Scorer` on the grids of its frames."""
     model = opened(bundle)
-    own, _, prototypes = rest_bundles.parts()
-    read = minilm_tokens().tokens([[name] for name in UNSEEN])
-    t = embed_texts(own, read.tokens, read.keep)
-    seen = minilm_tokens().tokens([[name] for name in SEEN])
-    bank = SeenBank(embed_texts(own, seen.tokens, seen.keep), normalize(prototypes, dim=1))
-    for way in ("transfer", "text"):
-        weights = {f"{name}_weight": float(name == way) for name in ("transfer", "conse", "text")}
-        settings = TransferSettings(top_k=3, temperature=0.1, transfer_scale=1.0, text_scale=1.0, **weights)
-        classifier = ZeroShotClassifier(model, model.bank(), settings)
+    own, backbone, prototypes = rest_bundles.parts()
+    tokens, described = minilm_tokens(), Label("diving", descriptions=("a leap into water",))
+    labels = LabelSet.from_names([*UNSEEN, described])
+    frames = torch.from_numpy(read_video(str(clip), model.sampling, model.geometry).frames)
+    with torch.inference_mode():
+        grids = torch.stack([backbone(view) for view in (frames, frames.flip(3))], dim=1)
+    for weights in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)):
+        scorer = Scorer.of(
+            own, RestHead(prototypes), grids, tokens.tokens([[name] for name in SEEN]), rest_bundles.TRANSFER
+        ).weighed(*weights)
+        expected = scorer.scores(grids, tokens.tokens([label_texts(label) for label in labels]))
+        classifier = ZeroShotClassifier(model, model.bank(), scorer.settings)
         (video,) = classifier.embed([str(clip)])
-        found = classifier.similarity(video, classifier.prepare(LabelSet.from_names(UNSEEN)))  # type: ignore[arg-type]
-        expected = (
-            transfer_scores(video[0].windows, t, read.owner, bank, top_k=3, temperature=0.1)  # type: ignore[union-attr]
-            if way == "transfer"
-            else text_scores(video[0].windows, t, read.owner)  # type: ignore[union-attr]
-        )
-        torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-5)
+        found = classifier.similarity(video, classifier.prepare(labels))  # type: ignore[arg-type]
+        torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_seen_label_gets_its_own_prototype_and_order_does_not_count(bundle: Path) -> None:

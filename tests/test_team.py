@@ -62,10 +62,8 @@ class Half(Team):
 def test_the_mean_of_the_gradients_is_that_of_the_whole_batch() -> None:
     features, texts = make_features(), make_texts()
     state = initial_state(features, texts, replace(SHAPE, dropout=0.0), CONFIG)
-    batch = Batch(
-        features.grids[:12, 0], one_hot(features.targets[:12], CLASSES).float(), torch.arange(12),
-        torch.ones(12, dtype=torch.bool),
-    )  # fmt: skip
+    shares = one_hot(features.targets[:12], CLASSES).float()
+    batch = Batch(features.grids[:12, 0], shares, torch.ones(12, dtype=torch.bool))
 
     def gradients(team: Team | None) -> list[Tensor]:
         generator = torch.Generator().manual_seed(4)

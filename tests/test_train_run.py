@@ -18,7 +18,7 @@ from training_data import COLOURS, SMALL, write_dataset, write_settings
 from zsar_cli.errors import InputError, OutputError, UsageError
 from zsar_cli.networks.backbones import POSTURE, BackboneConfig, open_backbone
 from zsar_cli.training.folder import RunFolder
-from zsar_cli.training.spread import calibrated
+from zsar_cli.training.scoring import with_spreads
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.weights.bundle import read_bundle
@@ -295,7 +295,7 @@ def test_scales_are_the_spread_of_scores_of_classes_that_play_unseen() -> None:
     generator = torch.Generator().manual_seed(1)
     v, semantic, visual = (unit(torch.randn(n, 6, generator=generator), dim=1) for n in (9, 4, 4))
     seen = PrototypeBank(("a", "b", "c", "d"), semantic, visual, "m", "t")
-    found = calibrated(TransferSettings(top_k=10, temperature=0.2), v, seen, 12.0)
+    found = with_spreads(TransferSettings(top_k=10, temperature=0.2), v, seen, 12.0)
     scores = torch.zeros(9, 4)
     for label in range(4):
         others = [index for index in range(4) if index != label]

@@ -20,14 +20,8 @@ from torch import Tensor
 from zsar_cli.networks.rest import RestConfig, RestHead, RestModel
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.inference import (
-    embed_clips,
-    embed_texts,
-    mean_per_class,
-    seen_bank,
-    text_scores,
-    transfer_scores,
-)
+from zsar_cli.training.scoring import Scorer, mean_per_class
+from zsar_cli.training.settings import RunConfig
 from zsar_cli.training.train import ClipFeatures, initial_state, only_classes, train_on_features
 
 COLOURS = {"red": (1.0, 0.1, 0.1), "blue": (0.1, 0.2, 1.0)}
@@ -49,6 +43,8 @@ CONFIG = TrainConfig(
     steps=300, batch=64, learning_rate=2e-3, prior_rate=1.0, mixup=0.0, matching=0.0, consistency=0.0, ema=0.95,
     smoothing=0.0,
 )  # fmt: skip
+SCORING = RunConfig(train=CONFIG).scoring  # half transfer, half text: what `zsar train` gives a model
+WAYS = {"transfer": (1.0, 0.0), "direct text": (0.0, 1.0), "both": (SCORING.transfer_weight, SCORING.text_weight)}
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,9 @@ def make_synthetic(clips: int, seed: int = 0) -> Synthetic:
     grids = torch.stack([make_clip(*c, generator) for c in classes for _ in range(clips)])
     keep = torch.ones(tokens.shape[:2], dtype=torch.bool)
     owner = torch.arange(len(names))
-    texts = TextTokens(tokens, keep, owner, torch.full_like(owner, -1))
-    return Synthetic(ClipFeatures(grids[:, None], owner.repeat_interleave(clips)), texts, names)
+    return Synthetic(
+        ClipFeatures(grids[:, None], owner.repeat_interleave(clips)), TextTokens(tokens, keep, owner), names
+    )
 
 
 def split(count: int, unseen: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -111,25 +108,23 @@ def split(count: int, unseen: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def accuracy(data: Synthetic, unseen: int, seed: int, config: TrainConfig) -> dict[str, float]:
-    """Mean per class top-1 on unseen combinations: chance, no training, direct text, transfer."""
+    """Mean per class top-1 on unseen combinations: chance, transfer without training, then each of `WAYS`."""
     seen, held = split(len(data.names), unseen, seed)
     train, test = (only_classes(data.features, data.texts, part) for part in (seen, held))
 
-    def by_way(model: RestModel, head: RestHead) -> tuple[float, float]:
-        v, t = embed_clips(model, test[0].grids), embed_texts(model, test[1].tokens, test[1].keep)
-        bank = seen_bank(model, head.prototypes, train[0].grids, train[1])
-        transfer = transfer_scores(v, t, test[1].owner, bank, temperature=config.temperature)
-        return mean_per_class(transfer, test[0].targets), mean_per_class(
-            text_scores(v, t, test[1].owner), test[0].targets
-        )
+    def by_way(model: RestModel, head: RestHead) -> dict[str, float]:
+        scorer = Scorer.of(model, head, train[0].grids, train[1], SCORING)
+        return {
+            name: mean_per_class(scorer.weighed(*weights).scores(test[0].grids, test[1]), test[0].targets)
+            for name, weights in WAYS.items()
+        }
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         start = initial_state(*train, replace(SHAPE, gate=0.0, text_gate=0.0), config)
-    untrained, _ = by_way(start.model.eval(), start.head)
-    result = train_on_features(*train, SHAPE, config)
-    transfer, text = by_way(result.model, result.head)
-    return {"chance": 1 / unseen, "no training": untrained, "direct text": text, "transfer": transfer}
+    untrained = by_way(start.model.eval(), start.head)["transfer"]
+    result = train_on_features(*train, SHAPE, config, SCORING)
+    return {"chance": 1 / unseen, "no training": untrained, **by_way(result.model, result.head)}
 
 
 def main() -> None:

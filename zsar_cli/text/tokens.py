@@ -20,36 +20,28 @@ class TextTokens:
     Args:
         tokens: float32 [R, L, E], zero where padded.
         keep: bool [R, L], False where padded; every text keeps at least one token.
-        owner: int64 [R], the class each text speaks for.
-        clip: int64 [R], the clip a text describes by itself (a caption), -1 for texts of the whole class.
+        owner: int64 [R], the class of each text.
     """
 
     tokens: Tensor
     keep: Tensor
     owner: Tensor
-    clip: Tensor
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def select(self, rows: Tensor) -> TextTokens:
         """The given rows, int64 [R'] or bool [R]."""
-        return TextTokens(self.tokens[rows], self.keep[rows], self.owner[rows], self.clip[rows])
+        return TextTokens(self.tokens[rows], self.keep[rows], self.owner[rows])
 
 
 class TokenEncoder(SentenceEncoder):
     """The sentence encoder, one step earlier: contextual token embeddings before they are averaged."""
 
-    def tokens(self, groups: Sequence[Sequence[str]], captions: Sequence[tuple[int, str]] = ()) -> TextTokens:
-        """Encode the texts of classes, and captions of single clips.
-
-        Args:
-            groups: for each class its texts, at least one.
-            captions: (class, text) of clip 0, 1, ...; none where clips have no captions.
-        """
-        texts = [text for group in groups for text in group] + [text for _, text in captions]
-        owner = [index for index, group in enumerate(groups) for _ in group] + [index for index, _ in captions]
-        clip = [-1] * (len(texts) - len(captions)) + list(range(len(captions)))
+    def tokens(self, groups: Sequence[Sequence[str]]) -> TextTokens:
+        """Encode the texts of classes; for each class at least one."""
+        texts = [text for group in groups for text in group]
+        owner = [index for index, group in enumerate(groups) for _ in group]
         if self._model is None:
             self._model = self._load()
         rows: list[Tensor] = self._model.encode(texts, output_value="token_embeddings", show_progress_bar=False)
@@ -59,4 +51,4 @@ class TokenEncoder(SentenceEncoder):
         for index, row in enumerate(rows):
             tokens[index, : row.shape[0]] = row.float().cpu()
             keep[index, : row.shape[0]] = True
-        return TextTokens(tokens, keep, torch.tensor(owner), torch.tensor(clip))
+        return TextTokens(tokens, keep, torch.tensor(owner))

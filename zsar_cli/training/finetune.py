@@ -74,7 +74,7 @@ class Finetune:
         backbone, model, head: trained in place. head: of S classes.
         frames: uint8 [N, STORED * T, R, R, 3], for example memory-mapped.
         targets: int64 [N], classes 0..S-1.
-        texts: of the S classes, without captions.
+        texts: of the S classes.
         config: see `FinetuneConfig`.
         train: the objectives' weights and the seed.
         flip: whether mirror images are shown.
@@ -143,7 +143,7 @@ class Finetune:
         with torch.autocast(device.type, dtype=self.autocast, enabled=self.autocast is not None):
             grids = self.backbone(views.to(device))
         shares = F.one_hot(self.targets[clips], self.head.prototypes.shape[0]).float()
-        batch = Batch(grids.float().cpu(), shares, clips, torch.ones(len(clips), dtype=torch.bool))
+        batch = Batch(grids.float().cpu(), shares, torch.ones(len(clips), dtype=torch.bool))
         return objectives(self.model, self.head, batch, self.texts, self.train, self.generator)
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,9 +31,8 @@ from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.features import Extracted, extract, pack, store_frames
 from zsar_cli.training.finetune import MARGIN, STORED, Finetune, plain_view
 from zsar_cli.training.folder import RunFolder
-from zsar_cli.training.inference import embed_clips
+from zsar_cli.training.scoring import embed_clips, with_spreads
 from zsar_cli.training.settings import RunConfig
-from zsar_cli.training.spread import calibrated
 from zsar_cli.training.state import TrainState
 from zsar_cli.training.team import Team
 from zsar_cli.training.train import ClipFeatures, TrainResult, split_classes, train_on_features
@@ -179,7 +178,9 @@ class TrainingRun:
             trained = state.state_dict()
             self._record(record, {"trained": trained, "tuned": None}, done, stop)
 
-        result = train_on_features(self._features, texts, job.config.shape, config, report, trained, self.team)
+        result = train_on_features(
+            self._features, texts, job.config.shape, config, job.config.scoring, report, trained, self.team
+        )
         if job.config.finetune.steps:
             result = self._finetune(result, {"trained": trained, "tuned": saved["tuned"]}, done, stop)
         self._result = result
@@ -272,7 +273,7 @@ class TrainingRun:
         round_weights(model)
         v = embed_clips(model, self._features.grids)
         seen = self._bank(v)
-        transfer = calibrated(config.scoring, v, seen, float(head.visual_scale.detach()))
+        transfer = with_spreads(config.scoring, v, seen, float(head.visual_scale.detach()))
         fingerprint = write_rest(
             self.folder.model, name=self.job.output.name, model=model, backbone=self.backbone, seen=seen,
             clip=config.clip.settings(config.backbone.side), transfer=transfer,

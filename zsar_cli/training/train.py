@@ -19,7 +19,6 @@ from zsar_cli.networks.rest import RestConfig, RestHead, RestModel, class_means,
 from zsar_cli.tensors import seeded
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.inference import embed_clips, embed_texts, mean_per_class, seen_bank, transfer_scores
 from zsar_cli.training.losses import (
     alignment_loss,
     consistency_loss,
@@ -29,8 +28,10 @@ from zsar_cli.training.losses import (
     hard_negatives,
     matching_loss,
 )
+from zsar_cli.training.scoring import Scorer, embed_clips, mean_per_class
 from zsar_cli.training.state import TrainState, start_state
 from zsar_cli.training.team import Team
+from zsar_cli.transfer.scoring import TransferSettings
 
 __all__ = [
     "ClipFeatures",
@@ -38,7 +39,6 @@ __all__ = [
     "initial_state",
     "objectives",
     "only_classes",
-    "only_clips",
     "split_classes",
     "train_on_features",
     "train_step",
@@ -76,8 +76,8 @@ class TrainResult:
 
     Args:
         model, head: averaged weights of the selected step, in evaluation mode.
-        history: one record a step: "step", "learning_rate", "loss", each objective, and now and then "validation",
-            the share of clips of held-out classes that transfer names rightly, mean per class.
+        history: one record a step: "step", "learning_rate", "loss", each objective, and every `evaluate_every` steps
+            "validation": top-1 over the clips of held-out classes, mean per class, scored as the bundle will.
         step: the selected step.
     """
 
@@ -89,15 +89,17 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Batch:
-    """B clips: grids [B, T, G, G, C], class shares [B, S], their rows in the data set [B], which are unmixed [B]."""
+    """B clips: grids [B, T, G, G, C], class shares [B, S], which are unmixed [B]."""
 
     grids: Tensor
     shares: Tensor
-    clips: Tensor
     pure: Tensor
 
+    def __len__(self) -> int:
+        return len(self.shares)
+
     def part(self, rows: Tensor) -> Batch:
-        return Batch(self.grids[rows], self.shares[rows], self.clips[rows], self.pure[rows])
+        return Batch(self.grids[rows], self.shares[rows], self.pure[rows])
 
 
 def train_on_features(
@@ -105,6 +107,7 @@ def train_on_features(
     texts: TextTokens,
     shape: RestConfig,
     config: TrainConfig,
+    scoring: TransferSettings,
     report: Callable[[Record, TrainState], None] | None = None,
     resume: dict[str, Any] | None = None,
     team: Team | None = None,
@@ -113,8 +116,9 @@ def train_on_features(
 
     Args:
         features: of the training clips; every class 0..S-1 has one.
-        texts: of the same classes, at least one each; the captions among them refer to rows of `features`.
+        texts: of the same classes, at least one each.
         shape, config: of the model, of the training.
+        scoring: how the model will score, its scales apart; validation scores so.
         report: called after each step; the place to show progress and to save `TrainState.state_dict`.
         resume: such a saved state; the result is that of the uninterrupted run (the history begins anew).
         team: the processes to share the work with, each of which makes this same call; `config.batch` is that of one.
@@ -135,7 +139,7 @@ def train_on_features(
         while state.step < config.steps:
             record = dict(train_step(state, kept, kept_texts, config, team))
             if held and (state.step % config.evaluate_every == 0 or state.step == config.steps):
-                record["validation"] = _validate(state, (kept, kept_texts), held, config)
+                record["validation"] = _validate(state, (kept, kept_texts), held, scoring)
                 state.keep_best(record["validation"])
             history.append(record)
             if report is not None:
@@ -150,11 +154,10 @@ def train_on_features(
 def initial_state(features: ClipFeatures, texts: TextTokens, shape: RestConfig, config: TrainConfig) -> TrainState:
     """A model at its closed-form start: priors from the data, prototypes at the class means."""
     model = RestModel(shape)
-    of_class = texts.select(texts.clip < 0)
-    sentences = sentence_embedding(of_class.tokens, of_class.keep)
+    sentences = sentence_embedding(texts.tokens, texts.keep)
     classes = int(features.targets.max()) + 1
     summaries = torch.stack([video_summary(grid.float()).mean(dim=0) for grid in features.grids])
-    model.set_prior(summaries, features.targets, class_means(sentences, of_class.owner, classes))
+    model.set_prior(summaries, features.targets, class_means(sentences, texts.owner, classes))
     v = embed_clips(model.eval(), features.grids)
     head = RestHead(class_means(v, features.targets, classes))
     return start_state(model.train(), head, config)
@@ -168,11 +171,11 @@ def train_step(
     totals: dict[str, float] = {}
     state.optimiser.zero_grad(set_to_none=True)
     state.model.train()
-    for rows in torch.arange(len(batch.clips)).chunk(config.accumulation):
+    for rows in torch.arange(len(batch)).chunk(config.accumulation):
         part = batch.part(rows)
         losses = objectives(state.model, state.head, part, texts, config, state.generator, team)
         weighted = torch.stack([getattr(config, name) * loss for name, loss in losses.items()]).sum()
-        share = len(rows) / len(batch.clips)
+        share = len(rows) / len(batch)
         (weighted * share).backward()  # type: ignore[no-untyped-call]
         losses["loss"] = weighted
         for name, loss in losses.items():
@@ -199,9 +202,9 @@ def objectives(
     generator: torch.Generator,
     team: Team | None = None,
 ) -> dict[str, Tensor]:
-    """The unweighted objectives that have a weight, by name. One text per class is drawn, and the clips' captions."""
+    """The unweighted objectives that have a weight, by name. One text of each class is drawn."""
     classes = head.prototypes.shape[0]
-    drawn = texts.select(_draw_texts(texts, classes, batch.clips[batch.pure], generator))
+    drawn = texts.select(_draw_texts(texts, classes, generator))
     v = model.encode_video(batch.grids) if team is None else team.gather(model.encode_video(team.share(batch.grids)))
     t = model.encode_text(drawn.tokens, drawn.keep)
     owner = batch.shares.argmax(dim=1)
@@ -211,20 +214,18 @@ def objectives(
             v, head.prototypes, batch.shares, head.visual_scale, config.smoothing
         )
     if config.alignment:
-        own_caption = (drawn.clip[None, classes:] == batch.clips[:, None]) & batch.pure[:, None]
-        positives = torch.cat([batch.shares, own_caption.to(batch.shares.dtype)], dim=1)
-        losses["alignment"] = alignment_loss(v, t, positives, head.text_scale)
+        losses["alignment"] = alignment_loss(v, t, batch.shares, head.text_scale)
     if config.matching:
         rows = batch.pure.nonzero()[:, 0][: config.match_pairs]
-        losses["matching"] = _match(model, batch.grids[rows], v[rows], owner[rows], t[:classes], drawn)
+        losses["matching"] = _match(model, batch.grids[rows], v[rows], owner[rows], t, drawn)
     if config.consistency:
-        losses["consistency"] = consistency_loss(head.prototypes, t[:classes], config.temperature)
+        losses["consistency"] = consistency_loss(head.prototypes, t, config.temperature)
     if config.episodic:
         held = torch.zeros(classes, dtype=torch.bool)
         held[torch.randperm(classes, generator=generator)[: max(2, round(config.held_out * classes))]] = True
         rows = batch.pure.nonzero()[:, 0]
         losses["episodic"] = episodic_loss(
-            v[rows], owner[rows], head.prototypes, t[:classes], held, config.temperature, head.visual_scale
+            v[rows], owner[rows], head.prototypes, t, held, config.temperature, head.visual_scale
         )
     return losses
 
@@ -254,15 +255,13 @@ def _draw_batch(features: ClipFeatures, classes: int, config: TrainConfig, gener
     partner = torch.randperm(config.batch, generator=generator)
     own = torch.where(pure, 1.0, 0.5 + 0.5 * torch.rand(config.batch, generator=generator))
     grids = torch.lerp(grids[partner], grids, own[:, None, None, None, None])
-    return Batch(grids, torch.lerp(shares[partner], shares, own[:, None]), clips, pure)
+    return Batch(grids, torch.lerp(shares[partner], shares, own[:, None]), pure)
 
 
-def _draw_texts(texts: TextTokens, classes: int, clips: Tensor, generator: torch.Generator) -> Tensor:
-    """Rows of one random text of each class 0..classes-1, in that order, then of the captions of `clips`."""
+def _draw_texts(texts: TextTokens, classes: int, generator: torch.Generator) -> Tensor:
+    """Rows of one random text of each class 0..classes-1, in that order."""
     order = torch.randperm(len(texts), generator=generator)
-    order = order[texts.clip[order] < 0]
-    first = torch.stack([order[texts.owner[order] == index][0] for index in range(classes)])
-    return torch.cat([first, torch.isin(texts.clip, clips).nonzero()[:, 0]])
+    return torch.stack([order[texts.owner[order] == index][0] for index in range(classes)])
 
 
 Classes = tuple[ClipFeatures, TextTokens]
@@ -294,34 +293,20 @@ def only_classes(features: ClipFeatures, texts: TextTokens, classes: Tensor) -> 
     number = torch.full((int(features.targets.max()) + 1,), -1)
     number[classes] = torch.arange(len(classes))
     chosen = texts.select(number[texts.owner] >= 0)
-    renumbered = TextTokens(chosen.tokens, chosen.keep, number[chosen.owner], chosen.clip)
-    return only_clips(
-        ClipFeatures(features.grids, number[features.targets]),
-        renumbered,
-        (number[features.targets] >= 0).nonzero()[:, 0],
+    rows = number[features.targets] >= 0
+    return (
+        ClipFeatures(features.grids[rows], number[features.targets][rows]),
+        TextTokens(chosen.tokens, chosen.keep, number[chosen.owner]),
     )
 
 
-def only_clips(features: ClipFeatures, texts: TextTokens, clips: Tensor) -> Classes:
-    """Some of the clips, int64 [N'], with the texts of all classes and the captions of these clips."""
-    place = torch.full((len(features),), -1)
-    place[clips] = torch.arange(len(clips))
-    caption = torch.where(texts.clip >= 0, place[texts.clip.clamp(min=0)], -1)
-    kept = (texts.clip < 0) | (caption >= 0)
-    rows = TextTokens(texts.tokens[kept], texts.keep[kept], texts.owner[kept], caption[kept])
-    return ClipFeatures(features.grids[clips], features.targets[clips]), rows
-
-
-def _validate(state: TrainState, kept: Classes, held: Classes, config: TrainConfig) -> float:
-    """Mean per class top-1 of transfer on the held-out classes."""
+def _validate(state: TrainState, kept: Classes, held: Classes, scoring: TransferSettings) -> float:
+    """Mean per class top-1 on the held-out classes, among themselves."""
     model, head = state.averaged
     assert isinstance(model, RestModel) and isinstance(head, RestHead)
     training = model.training
     model.eval()
-    bank = seen_bank(model, head.prototypes, kept[0].grids, kept[1])
-    of_class = held[1].select(held[1].clip < 0)
-    t = embed_texts(model, of_class.tokens, of_class.keep)
-    scores = transfer_scores(embed_clips(model, held[0].grids), t, of_class.owner, bank, temperature=config.temperature)
+    scores = Scorer.of(model, head, kept[0].grids, kept[1], scoring).scores(held[0].grids, held[1])
     model.train(training)
     return mean_per_class(scores, held[0].targets)
 
@@ -331,7 +316,7 @@ def _check_classes(features: ClipFeatures, texts: TextTokens) -> None:
     if classes < 3:
         raise UsageError(f"train: {classes} classes are too few to learn how classes relate; give 3 or more")
     clips = torch.bincount(features.targets, minlength=classes)
-    described = torch.bincount(texts.owner[texts.clip < 0], minlength=classes)
+    described = torch.bincount(texts.owner, minlength=classes)
     for index in range(classes):
         if not clips[index] or not described[index]:
             raise UsageError(f"train: class {index} has {clips[index]} clips and {described[index]} texts; both need 1")
