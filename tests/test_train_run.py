@@ -136,7 +136,7 @@ def test_a_run_that_is_stopped_saves_its_state_and_goes_on(
            place / "settings.yaml")  # fmt: skip
     stopped = zsar(*run, code=code, variables=preload(place / f"stop-{name}", STOP.format(name=name)))
     assert "stopping after this step" in stopped.stderr
-    assert f"warning: {place / name}: stopped; the same command with --resume goes on" in stopped.stderr
+    assert f"warning: {place / name}: stopped; the same command with --resume continues" in stopped.stderr
     assert len((place / name / "metrics.jsonl").read_text().splitlines()) == 3
     zsar(*run, "--resume")
     weights = [load_file(folder / "model" / "weights.safetensors") for folder in (whole, place / name)]
@@ -157,7 +157,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_its_size(place: Path, w
 def test_a_folder_that_holds_something_is_refused(place: Path, whole: Path, zsar_here: Run, tmp_path: Path) -> None:
     command = ("train", place / "data", *SMALL, place / "settings.yaml")
     before = (whole / "run.yaml").read_text()
-    assert "--resume goes on with it, --overwrite starts anew" in zsar_here(*command, "-o", whole, code=1).stderr
+    assert "--resume continues it, --overwrite starts over" in zsar_here(*command, "-o", whole, code=1).stderr
     (tmp_path / "thesis.txt").write_text("years of work")
     for flags in ((), ("--overwrite",), ("--resume",)):
         message = zsar_here(*command, "-o", tmp_path, *flags, code=1).stderr

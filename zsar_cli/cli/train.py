@@ -49,7 +49,7 @@ Dataset = Annotated[
     Path, typer.Argument(help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label.")
 ]
 Output = Annotated[
-    Path, option("--output", "Folder of the run, made anew; the model is its folder 'model'.", "-o",
+    Path, option("--output", "New folder for the run; the model is its folder 'model'.", "-o",
                  panel=options.OUTPUT, metavar="DIR")
 ]  # fmt: skip
 Config = Annotated[
@@ -87,7 +87,7 @@ Size = Annotated[
                        panel=TRAINING, min=32),
 ]  # fmt: skip
 Posture = Annotated[
-    bool, option("--posture", "Look at the main person's body as well; wants --view letterbox or centre.",
+    bool, option("--posture", "Also use the posture of the main person; needs --view letterbox or centre.",
                  panel=TRAINING),
 ]  # fmt: skip
 Steps = Annotated[int | None, option("--steps", "Optimiser steps.", panel=TRAINING, min=1)]
@@ -111,7 +111,7 @@ Specialist = Annotated[
            "or more to one of its classes; 0.75 suits MiniLM.", show_default="off", panel=TRAINING, metavar="COSINE"),
 ]  # fmt: skip
 Every = Annotated[int, option("--checkpoint-every", "Steps between checkpoints.", panel=TRAINING, min=1)]
-Resume = Annotated[bool, option("--resume", "Go on with the run in the output folder.", panel=options.OUTPUT)]
+Resume = Annotated[bool, option("--resume", "Continue the run in the output folder.", panel=options.OUTPUT)]
 Overwrite = Annotated[bool, option("--overwrite", "Remove the run in the output folder.", panel=options.OUTPUT)]
 TensorBoard = Annotated[bool, option("--tensorboard", "Also write event files for TensorBoard.", panel=options.OUTPUT)]
 
@@ -204,16 +204,16 @@ class _Deferred:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self.__exit__()
-        self._messages.info("stopping after this step; once more ends at once")
+        self._messages.info("stopping after this step; a second signal ends at once")
 
 
 def _watched(run: TrainingRun, messages: Messages) -> int:
-    """Run it; say how to go on where it is interrupted."""
+    """Run it; name --resume when interrupted."""
     try:
         return _run(run, messages)
     except (KeyboardInterrupt, SystemExit):
         if run.first:
-            messages.warning(f"{run.folder.root}: stopped; the same command with --resume goes on")
+            messages.warning(f"{run.folder.root}: stopped; the same command with --resume continues")
         raise
 
 

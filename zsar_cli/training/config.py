@@ -33,7 +33,7 @@ class TrainConfig:
         mixup: share of clips that are blended with another one, both labels counting.
         reverse: share of clips shown backwards.
         temperature: of relatedness, in the consistency and the episodic objective.
-        held_out: share of the classes that play unseen in the episodic objective.
+        held_out: share of the classes treated as unseen in each episode of the episodic objective.
         match_pairs: right pairs per step in the matching objective; as many hard negatives join them.
         validation: share of the classes held out to select the step; 0 trains on all and returns the last step.
         evaluate_every: steps between validations.

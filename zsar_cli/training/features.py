@@ -54,7 +54,7 @@ def extract(
         backbone: frozen.
         clip: which frames, in which views.
         decoding: decoder, workers and timeout; its sampling is not used.
-        cache: what it holds already is not computed again, so a killed run goes on where it was.
+        cache: what it holds already is not computed again, so a killed run resumes.
         done: called after each video.
 
     Returns:

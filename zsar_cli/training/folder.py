@@ -39,7 +39,7 @@ class RunFolder:
 
     Args:
         root: made where it is not there.
-        resume: go on with the run that is there.
+        resume: continue the run that is there.
         overwrite: remove the run that is there. Nothing but the files of a run is ever removed.
 
     Raises:
@@ -52,7 +52,7 @@ class RunFolder:
             if not (root / "run.yaml").is_file():
                 raise OutputError(f"{root} exists and is no training run; name a new folder")
             if not resume and not overwrite:
-                raise OutputError(f"{root} holds a training run; --resume goes on with it, --overwrite starts anew")
+                raise OutputError(f"{root} holds a training run; --resume continues it, --overwrite starts over")
         self._resume, self._overwrite = resume, overwrite
 
     @property
@@ -131,12 +131,12 @@ class RunFolder:
         try:
             saved = torch.load(file, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise OutputError(f"{file}: cannot be read ({type(error).__name__}); --overwrite starts anew") from None
+            raise OutputError(f"{file}: cannot be read ({type(error).__name__}); --overwrite starts over") from None
         if saved.get("format") != FORMAT:
             raise OutputError(f"{file}: has the format '{saved.get('format')}', this version reads '{FORMAT}'")
         if saved["data"] != data:
             raise UsageError(
-                f"{self.root} was begun with other videos, so it cannot be resumed; --overwrite starts anew"
+                f"{self.root} was begun with other videos, so it cannot be resumed; --overwrite starts over"
             )
         state: dict[str, Any] = saved["state"]
         return state

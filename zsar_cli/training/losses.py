@@ -1,4 +1,4 @@
-"""The objectives that train `models.rest`. Pure: tensors in, a scalar out.
+"""The objectives that train `networks.rest`. Pure: tensors in, a scalar out.
 
 The paper's abstract (ResT, arXiv 2205.01657) asks for video embeddings that are discriminative and semantically
 consistent, learned jointly with video-label associations; the equations here are this project's reading of it.
@@ -127,14 +127,14 @@ def episodic_loss(
     temperature: float,
     scale: Tensor | float,
 ) -> Tensor:
-    """(e) Transfer practised on the seen classes: some play unseen, and must be told apart by composed prototypes.
+    """(e) Episodic transfer: some seen classes are treated as unseen and classified by composed prototypes.
 
     For held-out classes h:  p_h' = normalise(sum_{s kept} softmax_s(cos(t_h, t_s) / tau) p_s),
     L = -1/B' sum_{b: y_b held out} log softmax_h(scale cos(v_b, p_h')).
 
     Args:
         v: [B, D]. targets: int64 [B]. prototypes: [S, D]. t: [S, D'], embeddings of the labels.
-        held_out: bool [S], the classes that play unseen, at least 2; at least one class is kept.
+        held_out: bool [S], the classes treated as unseen, at least 2; at least one class is kept.
         temperature: tau > 0. scale: factor on the cosine.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A training run from a data set to a bundle: what `zsar train` does, without a word to the terminal."""
+"""A training run from a data set to a bundle: what `zsar train` does, apart from its output."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class TrainingRun:
             if name not in filled:
                 paths = {item.path for item in self.data.items if item.label == name}
                 first = next(failure for failure in self._skipped if failure.path in paths)
-                raise UsageError(f"the class '{name}' has no usable video ({first}); mend it or remove the class")
+                raise UsageError(f"the class '{name}' has no usable video ({first}); fix it or remove the class")
         return self._skipped
 
     def fit(
@@ -158,7 +158,7 @@ class TrainingRun:
             stop: asked after each step, in every process; one that says yes stops all.
 
         Raises:
-            Stopped: the state is saved, `resume` goes on from there.
+            Stopped: the state is saved; `resume` continues from it.
         """
         job, data = self.job, self._digest()
         names = self.labels.names

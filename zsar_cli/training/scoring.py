@@ -67,7 +67,7 @@ class Scorer:
 
         Args:
             head: holds the prototypes of the S classes.
-            grids: [N, V, T, G, G, C], the training clips; up to `SAMPLE` of them, evenly chosen, are looked at.
+            grids: [N, V, T, G, G, C], the training clips; up to `SAMPLE` of them, evenly spaced, are used.
             texts: of the S classes.
             settings: all but the scales, which are measured.
         """
@@ -99,7 +99,7 @@ def mean_per_class(scores: Tensor, targets: Tensor) -> float:
 def with_spreads(settings: TransferSettings, v: Tensor, seen: PrototypeBank, logit_scale: float) -> TransferSettings:
     """The settings with the spread of each kind of score over labels measured, so that a blend adds like to like.
 
-    The seen classes play unseen: each gets a prototype that is composed of the others alone.
+    Leave-one-out: each seen class gets a prototype composed from the others alone.
 
     Args:
         settings: top_k and temperature are used, the scales are replaced.

@@ -28,7 +28,7 @@ Frames = Annotated[int, Field(ge=1, le=4096)]
 @settings
 @dataclass(frozen=True)
 class ClipConfig:
-    """How videos are looked at.
+    """How clips are sampled from videos.
 
     Args:
         frames: per clip. classify_frames: per clip when classifying; None takes `frames`.
@@ -67,7 +67,7 @@ class ClipConfig:
 @settings
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides the weights, the data apart.
+    """Everything the weights depend on besides the data.
 
     Args:
         backbone, clip, train, finetune: see their classes.

@@ -1,4 +1,4 @@
-"""Everything that a training run is at one moment, in one object: save it, load it, go on as if never stopped."""
+"""The full state of a training run in one object, so that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 

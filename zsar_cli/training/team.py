@@ -21,7 +21,7 @@ PATIENCE = timedelta(days=1)  # features of a large data set take long, and the 
 
 
 class Team:
-    """This process among the others.
+    """This process within the group.
 
     Attributes:
         rank: of this process, 0..count-1.
@@ -42,7 +42,7 @@ class Team:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files and speaks to the user."""
+        """Whether this process writes the files and reports to the user."""
         return self.rank == 0
 
     def check(self, batch: int, accumulation: int) -> None:
@@ -90,5 +90,5 @@ class Team:
         self._accelerator.wait_for_everyone()
 
     def close(self) -> None:
-        """Part from the others."""
+        """Leave the process group."""
         self._accelerator.end_training()

@@ -118,9 +118,9 @@ def train_on_features(
         features: of the training clips; every class 0..S-1 has one.
         texts: of the same classes, at least one each.
         shape, config: of the model, of the training.
-        scoring: how the model will score, its scales apart; validation scores so.
+        scoring: how the model will score (its scales are measured); used by validation.
         report: called after each step; the place to show progress and to save `TrainState.state_dict`.
-        resume: such a saved state; the result is that of the uninterrupted run (the history begins anew).
+        resume: such a saved state; the result equals that of an uninterrupted run (the history starts empty).
         team: the processes to share the work with, each of which makes this same call; `config.batch` is that of one.
 
     Raises:
