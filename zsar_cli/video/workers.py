@@ -89,7 +89,8 @@ class DecodePool:
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._name = f"decode-{id(self)}"
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix=self._name)
         self._closed = threading.Event()
 
     def stream(
@@ -175,8 +176,10 @@ class DecodePool:
         self._closed.set()
         for worker in self._workers:
             worker.kill()
-        self._threads.shutdown(cancel_futures=True)
-        for worker in self._workers:
+        # Where the last reference goes on a thread of the pool, that thread cannot wait for itself.
+        own = threading.current_thread().name.startswith(self._name)
+        self._threads.shutdown(wait=not own, cancel_futures=True)
+        for worker in self._workers if not own else ():
             worker.release()
 
     def __enter__(self) -> DecodePool:
