@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from fake_model import FakeModel
-from videos import folder, truncated, write_video
+from videos import folder, read_code, truncated, write_video
 
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline
 from zsar_cli.errors import InputError
 from zsar_cli.store.cache import EmbeddingCache
+from zsar_cli.video.content import BLOCK, SAMPLES, content_digest
 from zsar_cli.video.reader import read_video
 from zsar_cli.video.types import Sampling
 
@@ -141,3 +143,124 @@ def test_inputs_are_read_as_they_are_needed(videos: list[str]) -> None:
     next(results)
     assert len(read) < 10
     results.close()  # type: ignore[attr-defined]
+
+
+def test_windows_do_not_depend_on_workers_batch_or_company(videos: list[str]) -> None:
+    sampling = {"window": 0.3, "stride": 0.1}
+    alone = {path: next(iter(embed([path], FakeModel(), EmbedSettings(sampling, workers=1)))) for path in videos}
+    for workers, batch_size in ((1, 7), (3, 2)):
+        settings = EmbedSettings(sampling, workers=workers, batch_size=batch_size)
+        for item in embed(videos, FakeModel(), settings):
+            if isinstance(item, Embedding):
+                before = alone[item.facts.path]
+                assert isinstance(before, Embedding)
+                assert len(item.windows) > 1 or item.facts.path.endswith("frames")
+                assert torch.equal(before.spans, item.spans) and before.facts == item.facts
+                torch.testing.assert_close(before.windows, item.windows, atol=1e-5, rtol=0)
+
+
+def test_windows_are_seen_as_they_are_encoded(videos: list[str]) -> None:
+    seen: dict[str, list[torch.Tensor]] = {}
+    pipeline = Pipeline([FakeModel()], EmbedSettings({"window": 0.3}, workers=2))
+    try:
+        results = list(pipeline.embed(videos, lambda path, model, spans, rows: seen.setdefault(path, []).append(spans)))
+    finally:
+        pipeline.close()
+    for result in results:
+        if not isinstance(result, InputError):
+            assert torch.equal(torch.cat(seen[result[0].facts.path]), result[0].spans)
+
+
+class Overflowing(FakeModel):
+    """Gives numbers that are not finite for one of the videos, in its second window."""
+
+    def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
+        rows = super().encode_video(clips)
+        for number, clip in enumerate(clips):
+            if read_code(clip[0].numpy()) >= 200 and read_code(clip[0].numpy()) < 300:
+                rows[number, 3] = torch.inf if len(clips) > 1 else torch.nan
+        return rows
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_number_that_is_not_finite_is_the_failure_of_its_file(videos: list[str], batch_size: int) -> None:
+    items = list(embed(videos, Overflowing(), EmbedSettings(workers=2, batch_size=batch_size)))
+    failed = [item for item in items if isinstance(item, InputError) and item.stage == "model"]
+    assert [Path(item.path).name for item in failed] == ["2.mp4"] and "not finite" in failed[0].reason
+    assert [path_of(item) for item in items] == videos
+
+
+class Small(FakeModel):
+    """A device on which one window fits at a time, and not those of one video."""
+
+    def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(clips))
+        if len(clips) > 1 or 300 <= read_code(clips[0, 0].numpy()) < 400:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+        return FakeModel().encode_video(clips)
+
+
+def test_what_does_not_fit_is_tried_in_halves_and_then_is_the_failure_of_its_file(videos: list[str]) -> None:
+    model = Small()
+    items = list(embed(videos, model, EmbedSettings(workers=1, batch_size=4)))
+    failed = [item for item in items if isinstance(item, InputError) and item.stage == "model"]
+    assert [Path(item.path).name for item in failed] == ["3.mp4"]
+    assert "too little memory for one window (CUDA out of memory. Tried to allocate 2 GiB)" in failed[0].reason
+    assert max(model.batches) > 1 and sum(isinstance(item, Embedding) for item in items) == 6
+    with pytest.raises(RuntimeError, match="another"):
+        model.encode_video = lambda clips: (_ for _ in ()).throw(RuntimeError("another"))  # type: ignore[method-assign]
+        list(embed(videos[:1], model, EmbedSettings(workers=1)))
+
+
+def test_a_fresh_video_among_many_cached_ones_is_not_kept_waiting(videos: list[str], tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path)
+    known = videos[1]
+    os.utime(known, (1, 1))  # old enough for its digest to be remembered
+    list(embed([known], FakeModel(), EmbedSettings(workers=1), cache))
+    taken = 0
+
+    def inputs() -> Iterator[str]:
+        nonlocal taken
+        yield videos[0]
+        for _ in range(5000):
+            taken += 1
+            yield known
+
+    model = FakeModel()
+    results = embed(inputs(), model, EmbedSettings(workers=1, batch_size=100), cache)
+    first = next(results)
+    assert path_of(first) == videos[0] and taken < 20_000  # the results that wait are bounded in bytes
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(videos: list[str], tmp_path: Path) -> None:
+    cache, path = EmbeddingCache(tmp_path / "cache"), tmp_path / "a.mp4"
+    path.write_bytes(Path(videos[0]).read_bytes())
+
+    class Meddling(FakeModel):
+        def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
+            os.utime(path, (5, 5))
+            return super().encode_video(clips)
+
+    list(embed([str(path)], Meddling(), EmbedSettings(workers=1), cache))
+    model = FakeModel()
+    list(embed([str(path)], model, EmbedSettings(workers=1), cache))
+    assert model.batches
+
+
+def test_a_full_digest_sees_what_a_sampled_one_may_not(tmp_path: Path) -> None:
+    data = bytearray(os.urandom(BLOCK * 200))
+    first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    first.write_bytes(data)
+    step = (len(data) - BLOCK) / (SAMPLES + 1)
+    data[int(step / 2) + BLOCK] ^= 1  # between two of the blocks
+    second.write_bytes(data)
+    assert content_digest(str(first)) == content_digest(str(second))
+    assert content_digest(str(first), "full") != content_digest(str(second), "full")
+    for place in (0, len(data) - 1, int(step * 7) + 5):
+        changed = bytearray(first.read_bytes())
+        changed[place] ^= 1
+        second.write_bytes(changed)
+        assert content_digest(str(first)) != content_digest(str(second)), place
+    second.write_bytes(first.read_bytes() + b"x")
+    assert content_digest(str(first)) != content_digest(str(second))

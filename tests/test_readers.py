@@ -22,9 +22,9 @@ from videos import Clip, read_code
 
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video import pyav_reader, pyav_source
-from zsar_cli.video.reader import decoder_versions, probe, read_video
-from zsar_cli.video.sampling import sample_times
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling
+from zsar_cli.video.reader import decoder_versions, probe, read_video, read_windows
+from zsar_cli.video.sampling import sample_times, spans
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, WindowBatch
 
 SQUASH = Geometry(size=64)
 X265 = {"x265-params": "log-level=none"}
@@ -143,7 +143,11 @@ def test_gives_the_frames_shown(decoder: str, kind: str, tmp_path: Path) -> None
         Sampling(windows=3, frames=4),
         Sampling(windows=1, frames=1),
         Sampling(windows=2, frames=5, frame_step=0.1),
-        Sampling(windows=3, frames=4, frame_step=0.9),  # clips overlap: the instants are not sorted
+        Sampling(windows=3, frames=4, frame_step=0.9),  # windows overlap: the instants are not sorted
+        Sampling(frames=3, window=1.5),
+        Sampling(frames=4, window=1.0, stride=0.3),
+        Sampling(frames=2, window=0.5, stride=1.1),
+        Sampling(frames=2, window=60.0),
     ],
     ids=str,
 )
@@ -153,7 +157,33 @@ def test_every_sampling_gives_the_frames_shown(sampling: Sampling, decoder: str,
 
     times = sample_times(clip.end, sampling)
     assert codes(video) == [clip.shown(instant) for instant in times.ravel()]
-    assert video.frames.shape == (sampling.windows, sampling.frames, 64, 64, 3)
+    assert video.frames.shape == (*times.shape, 64, 64, 3)
+    np.testing.assert_allclose([[one.start, one.end] for one in video.windows], spans(clip.end, sampling), atol=1e-5)
+
+
+def test_windows_come_while_the_file_is_still_read(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=200, gop=25)
+    parts = read_windows(str(clip.path), Sampling(frames=2, window=1.0), SQUASH)
+    first = next(parts)
+    assert isinstance(first, WindowBatch) and (first.windows[0].start, first.windows[0].end) == (0, 1)
+    clip.path.write_bytes(b"")  # what is open stays readable; nothing was read ahead into memory
+    assert [read_code(frame) for frame in first.frames[0]] == [clip.shown(0.25), clip.shown(0.75)]
+    parts.close()  # type: ignore[attr-defined]
+
+
+def test_windows_before_a_damaged_place_are_exact_and_those_after_it_are_there(tmp_path: Path) -> None:
+    clip = videos.write_video(tmp_path / "a.mkv", frames=200, gop=25, b_frames=0)
+    data = bytearray(clip.path.read_bytes())
+    middle = len(data) * 6 // 10
+    data[middle : middle + 3000] = os.urandom(3000)
+    clip.path.write_bytes(data)
+    sampling = Sampling(frames=2, window=1.0)
+    video = read_video(str(clip.path), sampling, SQUASH)
+    wanted_codes = [clip.shown(instant) for instant in sample_times(clip.end, sampling).ravel()]
+    assert video.facts.partial is not None and 0.5 < video.facts.partial.share < 1
+    assert len(video.windows) == 8
+    assert codes(video)[:8] == wanted_codes[:8]  # four seconds before the damage
+    assert codes(video)[-2:] == wanted_codes[-2:]
 
 
 def decoded_in_order(path: Path) -> list[tuple[float, int]]:

@@ -122,7 +122,10 @@ class DecodePool:
         under_way, exhausted = 0, False
         try:
             while True:
+                # What has been decoded is taken before more is begun.
                 while not exhausted and under_way <= len(self._workers) and not (under_way and hold()):
+                    if not events.empty():
+                        break
                     try:
                         number, path = next(numbered)
                     except StopIteration:
@@ -134,7 +137,7 @@ class DecodePool:
                     job = _Job(number, path, choose, hashes, _Sender(events, (stopped, self._closed)))
                     self._threads.submit(self._run, job)
                     under_way += 1
-                if not under_way:
+                if not under_way and exhausted:
                     return
                 event = self._next(events)
                 if event is None:

@@ -1,0 +1,130 @@
+"""What the length of a file costs: memory, and the time until its first windows are there.
+
+    python examples/benchmarks/long_video.py --hours 3 -- --window 4 --stride 4 --precision bf16
+
+Makes two 240p files of moving shapes, of 30 seconds and of that many hours, by copying the packets of one encoded
+piece, and runs `zsar classify` on each with the options behind `--`. Printed for each: the peak of the resident memory of
+all processes of the job together, seconds until the first windows were encoded, seconds in all, times real time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+
+RATE, PIECE = 25, 30  # frames per second; seconds of the piece that is repeated
+# Says when the first windows are encoded; the rest is the ordinary command line.
+FIRST = """
+import sys, time
+from zsar_cli.engine import pipeline
+begin, take = time.time(), pipeline._Job._encode
+def timed(self, model, parts):
+    take(self, model, parts)
+    pipeline._Job._encode = take
+    print(f"first {time.time() - begin:.1f}", file=sys.stderr, flush=True)
+pipeline._Job._encode = timed
+from zsar_cli.__main__ import main
+main()
+"""
+
+
+def main() -> None:
+    """Make, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("options", nargs="*", help="of zsar classify, after --")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        piece = Path(folder) / "piece.mp4"
+        encode(piece)
+        rows = []
+        for seconds in (PIECE, round(arguments.hours * 3600 / PIECE) * PIECE):
+            target = Path(folder) / f"{seconds}.mp4"
+            repeat(piece, target, seconds // PIECE)
+            rows.append((seconds, *measure(target, arguments.options)))
+    print(f"{'seconds':>8}{'peak MiB':>10}{'first s':>9}{'all s':>8}{'x real time':>12}")
+    for seconds, peak, first, taken in rows:
+        print(f"{seconds:>8}{peak:>10.0f}{first:>9.1f}{taken:>8.1f}{seconds / taken:>12.1f}")
+    print(f"peak memory, long over short: {rows[1][1] / rows[0][1]:.2f}")
+
+
+def encode(target: Path) -> None:
+    """A piece in which something moves."""
+    rng = np.random.default_rng(0)
+    scene = rng.integers(0, 256, (240, 640, 3), dtype=np.uint8) // 8 * 8
+    with av.open(str(target), "w") as out:
+        stream = out.add_stream("libx264", rate=RATE, options={"g": "50", "bf": "0", "preset": "veryfast", "qp": "34"})
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(RATE * PIECE):
+            left = number % 320
+            image = np.ascontiguousarray(scene[:, left : left + 320])
+            image[60:180, (3 * number) % 280 : (3 * number) % 280 + 40] = (250, 60, 10)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        out.mux(stream.encode(None))
+
+
+def repeat(piece: Path, target: Path, times: int) -> None:
+    """The piece again and again, packet by packet."""
+    with av.open(str(piece)) as source, av.open(str(target), "w") as out:
+        own = source.streams.video[0]
+        stream = out.add_stream_from_template(own)
+        length = int(PIECE / own.time_base)
+        packets = [
+            (bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in source.demux(own) if packet.size
+        ]
+        for turn in range(times):
+            for data, pts, dts, key in packets:
+                packet = av.Packet(data)
+                packet.pts, packet.dts, packet.is_keyframe = pts + turn * length, dts + turn * length, key
+                packet.time_base, packet.stream = own.time_base, stream
+                out.mux(packet)
+
+
+def measure(video: Path, options: list[str]) -> tuple[float, float, float]:
+    """Peak MiB of the whole tree of processes, seconds until the first windows, seconds in all."""
+    command = [sys.executable, "-c", FIRST, "classify", str(video), "--label", "skating", "--label", "cooking"]
+    begin, peak, first = time.perf_counter(), 0.0, float("nan")
+    with tempfile.TemporaryFile("w+") as log:
+        job = subprocess.Popen([*command, "--no-cache", *options], stderr=log, stdout=subprocess.DEVNULL)
+        while job.poll() is None:
+            peak = max(peak, resident(job.pid))
+            time.sleep(0.05)
+        taken = time.perf_counter() - begin
+        log.seek(0)
+        text = log.read()
+    for line in text.splitlines():
+        first = float(line.split()[1]) if line.startswith("first ") else first
+    if job.returncode:
+        sys.exit(text)
+    return peak, first, taken
+
+
+def resident(root: int) -> float:
+    """MiB of a process and all below it (Linux)."""
+    parents: dict[int, list[int]] = {}
+    sizes: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+        except OSError:
+            continue
+        number = int(status.parent.name)
+        parents.setdefault(int(fields["PPid"]), []).append(number)
+        sizes[number] = int(fields.get("VmRSS", "0 kB").split()[0])
+    tree, todo = 0, [root]
+    while todo:
+        number = todo.pop()
+        tree += sizes.get(number, 0)
+        todo += parents.get(number, [])
+    return tree / 1024
+
+
+if __name__ == "__main__":
+    main()
