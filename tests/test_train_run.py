@@ -138,7 +138,8 @@ def test_a_run_that_is_stopped_saves_its_state_and_goes_on(
     assert "stopping after this step" in stopped.stderr
     assert f"warning: {place / name}: stopped; the same command with --resume continues" in stopped.stderr
     assert len((place / name / "metrics.jsonl").read_text().splitlines()) == 3
-    zsar(*run, "--resume")
+    resumed = zsar(*run, "--resume", variables={"ZSAR_PROGRESS_EVERY": "0.01"})
+    assert " of 6 steps" in resumed.stderr  # off a terminal a line now and then
     weights = [load_file(folder / "model" / "weights.safetensors") for folder in (whole, place / name)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert (place / name / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
