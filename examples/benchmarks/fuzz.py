@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -167,14 +169,15 @@ def classify(inputs: list[Path], work: Path, options: list[str], limit: float) -
     command = [*before, sys.executable, "-m", "zsar_cli", "classify", f"@{names}", *labels]
     command += ["-f", "jsonl", "-o", str(results), "--overwrite", "--no-cache", "--quiet", *options]
     with open(work / "errors.txt", "w") as errors:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": errors, "stderr": errors}
+        process = subprocess.Popen(command, start_new_session=True, **pipes)
         watch = Watch(process.pid)
         watcher = threading.Thread(target=watch.run)
         watcher.start()
         try:
             code: int | None = process.wait(limit)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # strace, and what it watches
             code = None
         finally:
             watch.done.set()
