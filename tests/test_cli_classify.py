@@ -202,7 +202,7 @@ def assert_run(run: dict[str, Any]) -> None:
 def test_json(written: Callable[..., str]) -> None:
     document = json.loads(written("out.json"))
     assert list(document) == ["schema", "run", "results", "summary", "complete"]
-    assert document["schema"] == "zsar.result/1" and document["complete"] is True
+    assert document["schema"] == "zsar.result/2" and document["complete"] is True
     assert document["summary"] == {"total": 2, "done": 1, "failed": 1, "partial": 0}
     assert_run(document["run"])
     assert_records(*document["results"])
@@ -210,7 +210,7 @@ def test_json(written: Callable[..., str]) -> None:
 
 def test_json_lines(written: Callable[..., str]) -> None:
     good, bad = map(json.loads, written("out.jsonl").splitlines())
-    assert good["schema"] == bad["schema"] == "zsar.result/1"
+    assert good["schema"] == bad["schema"] == "zsar.result/2"
     assert_run(good["run"])
     assert_records(good, bad)
 
@@ -224,7 +224,7 @@ def test_csv(written: Callable[..., str]) -> None:
     assert (bad["path"], bad["label"], bad["error_stage"], bad["error_reason"]) == (
         "bad.mp4", "", ERROR["stage"], ERROR["reason"],
     )  # fmt: skip
-    assert {row["schema"] for row in rows} == {"zsar.result/1"}
+    assert {row["schema"] for row in rows} == {"zsar.result/2"}
 
 
 def test_table(written: Callable[..., str]) -> None:

@@ -3,8 +3,8 @@
     python examples/benchmarks/long_video.py --hours 3 -- --window 4 --stride 4 --precision bf16
 
 Makes two 240p files of moving shapes, of 30 seconds and of that many hours, by copying the packets of one encoded
-piece, and runs `zsar classify` on each with the options behind `--`. Printed for each: the peak of the resident memory of
-all processes of the job together, seconds until the first windows were encoded, seconds in all, times real time.
+piece, and runs `zsar classify` on each with the options behind `--`. Printed for each: the peak of the resident memory
+of all processes of the job together, seconds until the first windows were encoded, seconds in all, times real time.
 """
 
 from __future__ import annotations
