@@ -43,7 +43,7 @@ def zsar_builtin(label_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def zsar_tiny(label_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """The program with a model that is there at once, for tests of all that is around a model.
 
-    It has five classes and looks at 16 frames. Where LiteRT is not installed it is the built-in model after all.
+    It has five classes. Where LiteRT is not installed it is the built-in model after all.
     """
     import numpy as np  # not sooner: it reads OMP_NUM_THREADS
 
@@ -55,7 +55,7 @@ def zsar_tiny(label_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     matrix = np.random.default_rng(0).normal(size=(len(LABELS), 16 * 16 * 3)) / 16
     (folder / "classes.txt").write_text("\n".join(LABELS), encoding="utf-8")
     model = write_linear(folder / "tiny.tflite", matrix)
-    variables = {"ZSAR_MODEL": str(model), "ZSAR_SEEN_LABELS": str(folder / "classes.txt")}
+    variables = {"ZSAR_MODEL": str(model), "ZSAR_SEEN_LABELS": str(folder / "classes.txt"), "ZSAR_FRAMES": "16"}
     return Runner(folder / "cache", label_cache, variables)
 
 

@@ -306,9 +306,9 @@ FAULTS = """
 import os, sys
 import zsar_cli.video.reader as reader
 
-good = reader.read_video
+good = reader.read_windows
 
-def read_video(path, *rest):
+def read_windows(path, *rest):
     if "hang" in path:
         with open(os.environ["FAULT_LOG"], "a") as log:
             log.write(f"{os.getpid()}\\n")
@@ -316,9 +316,9 @@ def read_video(path, *rest):
         ctypes.PyDLL(None).sleep(3600)  # keeps the interpreter lock, as decoders do
     if "crash" in path:
         os.kill(os.getpid(), 11)
-    return good(path, *rest)
+    yield from good(path, *rest)
 
-reader.read_video = read_video
+reader.read_windows = read_windows
 """
 
 

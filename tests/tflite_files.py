@@ -1,7 +1,7 @@
 """Tiny .tflite classifiers written by hand, operator by operator, so that their answers are known in closed form.
 
-They average colour: the image input is averaged to one value per colour channel [1, 3], or over time alone, and a fully
-connected layer turns that into scores. A streaming one carries the running sum and the number of frames as its states.
+All but one average colour: the image input is averaged to one value per colour channel [1, 3], a fully connected layer
+turns that into scores. A streaming one carries the running sum and the number of frames as its states.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _named(tensors: dict[str, int]) -> list[Any]:
 
 
 def _scored(graph: Graph, colours: int, matrix: np.ndarray, softmax: bool) -> int:
-    """Colours [1, 3], or another number of values, through `matrix` [S, 3] to scores [1, S]."""
+    """Colours [1, 3], or any tensor of C values, through `matrix` [S, C] to scores [1, S]."""
     scores = graph.tensor("scores", [1, len(matrix)])
     options = schema.FullyConnectedOptionsT()
     graph.apply("FULLY_CONNECTED", [colours, graph.constant(matrix), -1], scores, options)
@@ -146,14 +146,11 @@ def write_plain(
     return graph.write(path, {"frames": given}, {"scores": _scored(graph, colours, matrix, softmax)}, signature)
 
 
-def write_linear(path: Path, matrix: np.ndarray, frames: int = 16, size: int = 16) -> Path:
-    """A classifier that sees where something is: scores = matrix @ mean frame, matrix [S, size * size * 3]."""
+def write_linear(path: Path, matrix: np.ndarray, size: int = 16) -> Path:
+    """An image classifier that sees where something is: scores = matrix @ frame, matrix [S, size * size * 3]."""
     graph = Graph()
-    image = graph.tensor("image", [1, frames, size, size, 3])
-    mean = graph.tensor("mean", [1, size, size, 3])
-    graph.apply("MEAN", [image, graph.constant([1], np.int32)], mean, schema.ReducerOptionsT())
-    scores = _scored(graph, mean, matrix, softmax=False)
-    return graph.write(path, {"frames": image}, {"scores": scores}, "serving_default")
+    image = graph.tensor("image", [1, size, size, 3])
+    return graph.write(path, {"frames": image}, {"scores": _scored(graph, image, matrix, False)}, "serving_default")
 
 
 def write_streaming(
