@@ -92,7 +92,7 @@ def test_class_means_follow_the_equation(banks: Path) -> None:
     metadata, arrays = read(banks / "means.safetensors")
     assert json.loads(metadata["labels"]) == ["playing chess", "swimming"]
     assert metadata["kind"] == "class means"
-    connection = sqlite3.connect(banks / "cache" / "embeddings-1.sqlite")
+    connection = sqlite3.connect(banks / "cache" / "embeddings-2.sqlite")
     rows = connection.execute("SELECT data FROM embeddings WHERE kind = 'video' ORDER BY rowid").fetchall()
     connection.close()
     videos_of = np.split(unit(np.array([np.frombuffer(data, "<f4") for (data,) in rows])), 2)
@@ -114,7 +114,7 @@ def test_a_replaced_bank_gives_its_own_prototypes(zsar_here: Here, banks: Path) 
     assert [record["predictions"][0]["label"] for record in run.records] == [
         Path(record["path"]).parent.name for record in run.records
     ]
-    assert run.records[0]["run"]["bank"] == "replace means.safetensors"
+    assert run.records[0]["run"]["bank"].startswith("class means sha256:")
 
 
 def test_an_added_bank_speaks_beside_the_models_own(zsar_here: Here, banks: Path) -> None:
@@ -260,7 +260,7 @@ def test_doctor_tells_what_is_there(zsar: Runner) -> None:
     report = json.loads(run.stdout)
     assert set(report) >= {"zsar", "packages", "decoders", "devices", "cache", "weights"}
     assert run.stderr == ""
-    assert report["cache"]["file"] == str(zsar.cache / "embeddings-1.sqlite")
+    assert report["cache"]["file"] == str(zsar.cache / "embeddings-2.sqlite")
     assert report["cache"]["entries"]["text"] > 40
     assert {"pyav", "decord", "images"} <= report["decoders"].keys()
     assert all(codec in report["decoders"]["pyav"] for codec in ("h264", "hevc", "vp9", "av1", "mpeg4"))
@@ -299,7 +299,7 @@ def test_doctor_finds_damaged_and_missing_weights(
 def test_the_cache_is_described_and_cleared(zsar: Runner, zsar_here: Here, banks: Path, tmp_path: Path) -> None:
     zsar.with_fresh_cache(tmp_path / "cache")
     where = {"ZSAR_CACHE_DIR": str(tmp_path / "cache")}
-    file = tmp_path / "cache" / "embeddings-1.sqlite"
+    file = tmp_path / "cache" / "embeddings-2.sqlite"
     video = banks / "data" / "swimming" / "0.mp4"
     zsar_here("classify", video, "--label", "swimming", "--frames", 2, variables=where, code=0)
     lines = zsar_here("cache", "info", variables=where, code=0).stdout.splitlines()
@@ -313,7 +313,7 @@ def test_the_cache_is_described_and_cleared(zsar: Runner, zsar_here: Here, banks
 
 
 def test_a_damaged_cache_is_named_and_costs_no_job(zsar_here: Here, banks: Path, tmp_path: Path) -> None:
-    file = tmp_path / "embeddings-1.sqlite"
+    file = tmp_path / "embeddings-2.sqlite"
     file.write_text("this is not a database, " * 100)
     where = {"ZSAR_CACHE_DIR": str(tmp_path)}
     video = banks / "data" / "swimming" / "0.mp4"

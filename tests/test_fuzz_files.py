@@ -106,6 +106,7 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     class Tokens:
         fingerprint = "t-1"
+        languages = ()
 
     def stand_in(config: backbones.BackboneConfig, *_: object) -> backbones.Backbone:
         return backbones.Backbone(replace(config, posture=False), torch.nn.Linear(1, 1), "stand-in")
@@ -201,7 +202,7 @@ def test_training_configurations(tmp_path: Path) -> None:
 
     content = read_run_config({"backbone": {"posture": True}, "view": "letterbox"}, "x").to_dict()
     outcomes(read, mutations(content, lambda value: yaml.safe_dump(value)), UsageError, typer.BadParameter)
-    assert RunConfig().shape().parameters < 10**9
+    assert RunConfig().shape.parameters < 10**9
 
 
 def test_lexicons(tmp_path: Path) -> None:

@@ -172,9 +172,9 @@ def test_json_is_one_document_of_the_schema(tmp_path):
     assert document["complete"] is True
     first, failed, partial, odd = document["results"]
     assert first["predictions"] == [
-        {"label": "riding a bike", "score": 0.3},
-        {"label": 'say "hi", x', "score": 0.25},
-        {"label": "太极拳", "score": 0.0},
+        {"label": "riding a bike", "score": 0.3, "similarity": 1.5},
+        {"label": 'say "hi", x', "score": 0.25, "similarity": -2.0},
+        {"label": "太极拳", "score": 0.0, "similarity": 0.0},
     ]
     assert str(first["predictions"][2]["score"]) == "0.0"
     assert first["video"]["duration"] == 7.207207 and first["sampling"]["times"] == [0.0, 3.603604]
