@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import platformdirs
 
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.options import ComputeOptions, ModelOptions, VideoOptions
@@ -25,15 +26,7 @@ NAMED = 10  # labels in one warning
 
 def cache_folder(given: Path | None) -> Path:
     """--cache-dir, else the place the platform keeps such things."""
-    if given is not None:
-        return given
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "zsar"
+    return given if given is not None else Path(platformdirs.user_cache_dir("zsar", appauthor=False))
 
 
 def read_labels(file: Path | None, names: list[str] | None, messages: Messages) -> LabelSet:

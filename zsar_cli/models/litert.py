@@ -18,11 +18,8 @@ number of classes, and the scale and zero point of what is quantised.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +41,6 @@ __all__ = ["LiteRTModel", "Signature", "TensorSpec", "read_signature", "to_visua
 
 SIGNATURE = "serving_default"  # the one that TensorFlow's exporters write
 FRAMES = 32  # per clip where the file leaves it open; 24 to 48 are as good for MoViNet-A0-Stream, 12 and 96 worse
-BANNER = b"INFO: Created TensorFlow Lite XNNPACK delegate"
 TRANSFORM = 1  # of scores to the visual space; another way of making v is another space
 
 
@@ -305,8 +301,7 @@ class LiteRTModel:
     def _gives_probabilities(self) -> bool:
         """Whether the file ends in a softmax, seen from its answer to a black clip; also shows that it runs at all."""
         size = self._signature.size
-        with _no_banner():
-            scores = self._scores(np.zeros((self._signature.step or FRAMES, size, size, 3), np.uint8))
+        scores = self._scores(np.zeros((self._signature.step or FRAMES, size, size, 3), np.uint8))
         return bool(np.min(scores) >= 0 and abs(np.sum(scores) - 1) < 0.02)
 
 
@@ -347,23 +342,6 @@ def _signature_name(interpreter: Any) -> str:
 def _precision(interpreter: Any) -> str:
     """ "int8" if anything in the file is, else "float32": the input alone does not tell."""
     return "int8" if any(tensor["dtype"] is np.int8 for tensor in interpreter.get_tensor_details()) else "float32"
-
-
-@contextlib.contextmanager
-def _no_banner() -> Iterator[None]:
-    """Keep a line off stderr that LiteRT writes there, past Python, at the first run; it has no switch for that."""
-    with tempfile.TemporaryFile() as held:
-        shown = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
-            held.seek(0)
-            for line in held:
-                if not line.startswith(BANNER):
-                    os.write(2, line)
 
 
 def _first_line(error: Exception) -> str:

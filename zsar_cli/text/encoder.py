@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +35,8 @@ class TextEncoder(Protocol):
 class SentenceEncoder:
     """A sentence-transformers model in a local folder, loaded on first use (that import takes seconds).
 
+    Threads take turns.
+
     Args:
         folder: holds config, tokenizer and safetensors weights.
         fingerprint: what `encode` depends on, for caches and prototype files.
@@ -43,14 +46,16 @@ class SentenceEncoder:
     def __init__(self, folder: Path, fingerprint: str, languages: tuple[str, ...] = ()) -> None:
         self.folder, self.fingerprint, self.languages = folder, fingerprint, languages
         self._model: Any = None
+        self._lock = threading.Lock()
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """[len(texts), E], float32, unit rows, on the CPU: the same for any device the video model runs on."""
-        if self._model is None:
-            self._model = self._load()
-        rows: Tensor = self._model.encode(
-            list(texts), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
-        )
+        with self._lock:
+            if self._model is None:
+                self._model = self._load()
+            rows: Tensor = self._model.encode(
+                list(texts), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
+            )
         return rows.float().cpu()
 
     def _load(self) -> Any:

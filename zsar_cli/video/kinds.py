@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
+
+from natsort import natsort_keygen, ns
 
 __all__ = ["IMAGE_FORMATS", "IMAGE_SUFFIXES", "VIDEO_FORMATS", "VIDEO_SUFFIXES", "natural_order"]
 
@@ -26,8 +28,9 @@ VIDEO_FORMATS = (
 # By Pillow's names. Others can run programs (EPS) or are no pictures of a video.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
+_NATURAL = natsort_keygen(alg=ns.INT | ns.IGNORECASE)
 
-def natural_order(name: str) -> tuple[list[str | int], str]:
+
+def natural_order(name: str) -> tuple[Any, str]:
     """A key that puts "img2" before "IMG10": numbers by value, letters without case; equal ones by the name itself."""
-    parts = re.split(r"(\d+)", name.casefold())  # the numbers stand at the odd places
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+    return _NATURAL(name), name

@@ -11,10 +11,11 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import platformdirs
 
 from zsar_cli.digests import known_sha256, sha256_of
 from zsar_cli.errors import ModelError, OutputError, UsageError
@@ -31,15 +32,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 def models_folder() -> Path:
     """ZSAR_MODELS_DIR, else the place the platform keeps a user's data."""
-    if given := os.environ.get("ZSAR_MODELS_DIR"):
-        return Path(given)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Application Support")
-    else:
-        base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "zsar" / "models"
+    given = os.environ.get("ZSAR_MODELS_DIR")
+    return Path(given) if given else Path(platformdirs.user_data_dir("zsar", appauthor=False)) / "models"
 
 
 @dataclass(frozen=True)
