@@ -30,6 +30,7 @@ from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 __all__ = ["BuiltinModel", "expected_features", "seen_semantic"]
 
 VARIANT = "efficientnet-lite2"
+FRAMES_AT_A_TIME = 8
 ALGORITHM = 1  # of making embeddings from the weights; another way of making them is another space
 
 
@@ -63,10 +64,17 @@ class BuiltinModel:
         """uint8 [B, T, S, S, 3] -> float32 [B, 1280]: mean over frames of pooled features, less their expectation."""
         batch, frames = clips.shape[:2]
         images = clips.flatten(0, 1).permute(0, 3, 1, 2).to(self.device)
-        images = ((images.to(self._dtype) - 127) / 128).contiguous(memory_format=torch.channels_last)
-        means = self._network(images).float().cpu().reshape(batch, frames, -1).mean(dim=1)
+        # Some frames at a time: their activations are most of what a command needs in memory.
+        features = [self._features(part) for part in torch.split(images, FRAMES_AT_A_TIME)]
+        means = torch.cat(features).reshape(batch, frames, -1).mean(dim=1)
         embeddings: Tensor = means - self._origin
         return embeddings
+
+    def _features(self, images: Tensor) -> Tensor:
+        """Bytes [n, 3, S, S] -> pooled features, float32 [n, 1280] on the CPU."""
+        pixels = ((images.to(self._dtype) - 127) / 128).contiguous(memory_format=torch.channels_last)
+        rows: Tensor = self._network(pixels).float().cpu()
+        return rows
 
     def bank(self) -> PrototypeBank:
         """The 1000 ImageNet classes: centred rows of the classifier, embeddings of names and activities."""

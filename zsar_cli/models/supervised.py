@@ -8,6 +8,7 @@ transfer, ResT, arXiv 2205.01657).
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ class SupervisedModel:
 
     def __init__(self, name: str, folder: Path, network: Any, classes: Sequence[str]) -> None:
         self.name, self._network, self._classes = name, network, tuple(classes)
+        self._lock = threading.Lock()
         self.device, self._dtype = network.device, network.dtype
         self.precision = str(network.dtype).removeprefix("torch.")
         self._preprocess = read_preprocess(folder)
@@ -90,11 +92,12 @@ class SupervisedModel:
     def _features(self, pixels: Tensor) -> Tensor:
         """What the last layer is given, float32 [B, D] on the CPU; checked to be all that the scores depend on."""
         inputs: list[Tensor] = []
-        hook = self._head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-        try:
-            scores = self._network(**{self._network.main_input_name: pixels}).logits
-        finally:
-            hook.remove()
+        with self._lock:  # a hook sees the calls of all threads
+            hook = self._head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+            try:
+                scores = self._network(**{self._network.main_input_name: pixels}).logits
+            finally:
+                hook.remove()
         if len(inputs) != 1 or inputs[0].ndim != 2 or not _same(self._head(inputs[0]), scores):
             raise ModelError(f"--model {self.name}: its scores are not those of its last layer; zsar cannot use it")
         return inputs[0].float().cpu()
