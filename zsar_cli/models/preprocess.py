@@ -42,9 +42,9 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def apply(self, clips: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def apply(self, windows: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
         """uint8 [B, T, S, S, 3] -> [B, T, 3, S, S] of `dtype` on `device`; the arithmetic is float32."""
-        pixels = clips.to(device).permute(0, 1, 4, 2, 3).float()
+        pixels = windows.to(device).permute(0, 1, 4, 2, 3).float()
         mean = torch.tensor(self.mean, device=device).reshape(3, 1, 1)
         std = torch.tensor(self.std, device=device).reshape(3, 1, 1)
         return ((pixels * self.scale - self.offset - mean) / std).to(dtype)

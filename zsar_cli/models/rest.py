@@ -123,9 +123,9 @@ class RestVideoModel:
         return self._seen
 
     @torch.inference_mode()
-    def encode_video(self, clips: Tensor) -> Tensor:
+    def encode_video(self, windows: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> float32 [B, D], unit rows (the mean of two where mirror images are read too)."""
-        frames = clips.to(self.device)
+        frames = windows.to(self.device)
         views = [frames, frames.flip(3)] if self._mirror else [frames]
         rows = [F.normalize(self._model.encode_video(self._backbone(view)), dim=1) for view in views]
         return torch.stack(rows).mean(dim=0).float().cpu().clone()

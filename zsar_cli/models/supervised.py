@@ -31,7 +31,7 @@ from zsar_cli.weights.checkpoint import architecture, fingerprint, load_network,
 __all__ = ["SupervisedModel", "open_supervised", "output_names"]
 
 NAMELESS = re.compile(r"LABEL_\d+")  # what Transformers writes where a checkpoint was given no names
-IMAGE_FRAMES = 8  # frames of a clip that an image classifier sees, one by one
+IMAGE_FRAMES = 8  # frames of a window that an image classifier sees, one by one
 VIDEO_FRAMES = 16  # where a video classifier's configuration does not say
 
 
@@ -60,17 +60,17 @@ class SupervisedModel:
         self.text: TextEncoder = minilm()
 
     @torch.inference_mode()
-    def encode_video(self, clips: Tensor) -> Tensor:
+    def encode_video(self, windows: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> float32 [B, D]: the features before the last layer.
 
         Raises:
             UsageError: T is not the number of frames that a video classifier was trained with.
             ModelError: the classifier's scores are not its last layer's.
         """
-        batch, frames = clips.shape[:2]
+        batch, frames = windows.shape[:2]
         if self._takes_video and frames != self.sampling.frames:
             raise UsageError(f"--frames {frames}: the model '{self.name}' takes {self.sampling.frames} frames")
-        pixels = self._preprocess.apply(clips, self.device, self._dtype)
+        pixels = self._preprocess.apply(windows, self.device, self._dtype)
         if self._takes_video:
             return self._features(pixels)
         return self._features(pixels.flatten(0, 1)).reshape(batch, frames, -1).mean(dim=1)

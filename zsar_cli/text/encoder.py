@@ -83,7 +83,7 @@ def _no_loading_bars() -> Iterator[None]:
 
 
 def label_texts(label: Label) -> list[str]:
-    """All texts that speak for one label: its readable name, its prompts filled in, its descriptions."""
+    """All texts of one label: its readable name, its prompts filled in, its descriptions."""
     prompts = [prompt.replace("{}", label.text) for prompt in label.prompts]
     return [label.text, *prompts, *(f"{label.text}: {description}" for description in label.descriptions)]
 

@@ -56,7 +56,7 @@ def compose_beside(
     """Prototypes from a model's own bank and from an added one: P_u = normalise(P_own + share g_u P_added).
 
     Banks of different making do not compete class by class: prototypes from a handful of videos of one collection would
-    win everywhere. Each bank composes by itself, and an added one speaks only for labels it knows of:
+    win everywhere. Each bank composes by itself, and an added one composes only labels near to its classes:
     g_u = sigmoid((c_u - near) / width), c_u the cosine of label u to its nearest class there.
 
     Args:

@@ -30,7 +30,7 @@ from zsar_cli.video.types import Geometry, Sampling, VideoFacts, WindowBatch
 __all__ = ["read"]
 
 NAME = "decord"
-_CHUNK = 8  # full-size frames held at a time
+_AT_A_TIME = 8  # full-size frames held at a time
 
 
 def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
@@ -128,9 +128,9 @@ class _Shaped:
     def __call__(self, index: int) -> NDArray[np.uint8]:
         if index not in self._ready:
             first = int(np.searchsorted(self._indices, index))
-            chunk = self._indices[first : first + _CHUNK].tolist()
-            images = self._reader.get_batch(chunk).asnumpy()
-            self._ready = {number: self._shape(image) for number, image in zip(chunk, images, strict=True)}
+            numbers = self._indices[first : first + _AT_A_TIME].tolist()
+            images = self._reader.get_batch(numbers).asnumpy()
+            self._ready = {number: self._shape(image) for number, image in zip(numbers, images, strict=True)}
         return self._ready[index]
 
     def _shape(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

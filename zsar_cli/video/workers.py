@@ -100,7 +100,7 @@ class DecodePool:
         hold: Callable[[], bool] = lambda: False,
         hashes: str = "sampled",
     ) -> Generator[tuple[int, Part | InputError | Ready | None], None, None]:
-        """Decodes files side by side and gives their windows as they come, those of different files mixed.
+        """Decodes files side by side and gives their windows when they are ready, those of different files mixed.
 
         For each file come its windows, view after view, each view ended by its `VideoFacts`, then None; or an
         `InputError`, after which nothing more comes of the file. `paths` is read lazily: one file more than

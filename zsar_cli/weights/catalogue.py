@@ -55,7 +55,7 @@ class Entry:
         name: what the user types.
         kind: one of `KINDS`.
         source: the id on the Hugging Face hub, or where else the weights come from.
-        frames: per clip.
+        frames: per window.
         size: side of the square frames, in pixels.
         licence: of the weights.
         revision: the hub commit to take; None takes the branch 'main' as it is.
