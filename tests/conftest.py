@@ -14,7 +14,7 @@ from filelock import FileLock
 
 # Every worker of the tests, and every process they start, computes on one thread: threads of many processes that wait
 # for each other on few processors take several times as long.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 # A shell starts jobs in the background with ctrl-C ignored, which all their children would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,7 +73,7 @@ def zsar_here(
     from zsar_cli.__main__ import main
 
     def run(
-        *arguments: object, code: int, cwd: Path | None = None, variables: dict[str, str] | None = None
+        *arguments: object, code: int = 0, cwd: Path | None = None, variables: dict[str, str] | None = None
     ) -> Finished:
         before = signal.getsignal(signal.SIGTERM)
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
