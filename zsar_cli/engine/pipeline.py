@@ -1,8 +1,8 @@
 """Files in, embeddings out: decoding in other processes overlaps with the models in this one.
 
 Windows are encoded in the order of their arrival, whatever file they are of; what waits for its turn are vectors, not
-frames. Memory is bounded by the number of decode workers and the batch size, not by the number of files or their length,
-and every failure is a value in its place.
+frames. Memory is bounded by the number of decode workers and the batch size, not by the number of files or their
+length, and every failure is a value in its place.
 """
 
 from __future__ import annotations
