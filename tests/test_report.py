@@ -108,7 +108,7 @@ RECORD_SCHEMA = {
     "sampling": (
         NULL,
         {
-            "windows": int,
+            "windows": (NULL, int),
             "frames": int,
             "window": (NULL, float),
             "stride": (NULL, float),

@@ -130,6 +130,8 @@ class VideoRecord:
 def _sampling(facts: VideoFacts) -> dict[str, Any]:
     """The schema's `sampling`."""
     values = asdict(facts.sampling)
+    if facts.sampling.window is not None:
+        values["windows"] = None  # their number follows from the length of the video
     return {
         **{key: values[key] for key in ("windows", "frames", "window", "stride", "frame_step")},
         "mode": "exact" if facts.sampling.exact else "key frames",

@@ -111,6 +111,8 @@ def evaluate(
         raise UsageError(f"--protocol {protocol}: unknown; allowed: {', '.join(PROTOCOLS)}")
     if transfer != "blend" and transfer not in TRANSFERS:
         raise UsageError(f"--transfer {transfer}: unknown; allowed: blend, {', '.join(TRANSFERS)}")
+    if output is not None and output.suffix != ".json":
+        raise UsageError(f"{output}: the measurement is written as JSON; give a name that ends in .json")
     check_target(output, overwrite)
     if plots is not None:
         check_plots(plots)

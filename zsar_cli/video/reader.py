@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 from zsar_cli.errors import InputError, UsageError
@@ -17,7 +17,9 @@ from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, V
 
 __all__ = ["DECODERS", "decoder_versions", "probe", "read_video", "read_windows", "reader_of"]
 
-DECODERS = ("pyav", "decord")
+# Each a module whose `read` yields windows and facts, and the package whose version a result names.
+_READERS = {"pyav": ("pyav_reader", "av"), "decord": ("decord_reader", "decord"), "images": ("image_reader", "pillow")}
+DECODERS = tuple(name for name in _READERS if name != "images")  # what a user chooses from
 PICTURES = IMAGE_SUFFIXES | {".gif", ".apng"}  # read by Pillow, whatever the decoder
 
 
@@ -45,18 +47,8 @@ def read_windows(
         raise UsageError(f"decoder '{decoder}' is unknown: choose one of {', '.join(DECODERS)}")
     check_sampling(sampling)
     check_geometry(geometry)
-    if _is_images(path):
-        from zsar_cli.video import image_reader
-
-        yield from image_reader.read(path, sampling, geometry)
-    elif decoder == "decord":
-        from zsar_cli.video import decord_reader
-
-        yield from decord_reader.read(path, sampling, geometry)
-    else:
-        from zsar_cli.video import pyav_reader
-
-        yield from pyav_reader.read(path, sampling, geometry)
+    name = "images" if _is_images(path) else decoder
+    yield from import_module(f"zsar_cli.video.{_READERS[name][0]}").read(path, sampling, geometry)
 
 
 def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav") -> DecodedVideo:
@@ -85,8 +77,7 @@ def probe(path: str) -> VideoInfo:
 
 def decoder_versions() -> dict[str, str | None]:
     """Version of each decoder's package, None where it is not installed. Imports none of them."""
-    packages = {"pyav": "av", "decord": "decord", "images": "pillow"}
-    return {name: _version(package) for name, package in packages.items()}
+    return {name: _version(package) for name, (_, package) in _READERS.items()}
 
 
 def reader_of(path: str, decoder: str) -> str:
