@@ -243,7 +243,7 @@ def _log_of_opening(path: str) -> list[tuple[str, str]]:
     av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as logs, suppress(av.FFmpegError):
-            av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace").close()
+            av.open(f"file:{path}", options=_OPTIONS, **_ANY_TITLE).close()
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skips)
