@@ -67,7 +67,7 @@ def test_what_is_missing_is_an_error_in_its_place(here: Path) -> None:
         "a.mp4", *missing(["no.mp4"]), "b.mp4", *missing(["a.mp4/x"])
     ]  # fmt: skip
     assert find("", "b.mp4") == [*missing([""]), "b.mp4"]
-    assert find("a\0b")[0].startswith("a\0b: embedded null")
+    assert "embedded null" in find("a\0b")[0].removeprefix("a\0b: ")
     assert find("https://example.org/a.mp4") == [
         "https://example.org/a.mp4: a web address is not a file: download it first"
     ]
@@ -90,10 +90,9 @@ def test_every_video_suffix_is_found(here: Path) -> None:
 
 
 def test_numbers_of_any_script_and_length_sort(here: Path) -> None:
-    names = ["v/007.mp4", "v/7.mp4", "v/8.mp4", "v/10.mp4", "v/\u00b2.mp4", "v/" + "9" * 200 + ".mp4"]
+    names = ["v/\u00b2.mp4", "v/007.mp4", "v/7.mp4", "v/8.mp4", "v/10.mp4", "v/" + "9" * 200 + ".mp4"]
     make(*names)
-    assert sorted(find("v")) == sorted(names)
-    assert find("v")[:4] == names[:4]
+    assert find("v") == names
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))

@@ -13,7 +13,6 @@ import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -115,7 +114,7 @@ def test_the_real_reader_gives_what_it_gives_here_and_loads_no_torch(tmp_path: P
     assert isinstance(video, DecodedVideo)
     assert video.frames.shape == (1, 4, 32, 32, 3) and video.frames.std() > 10
     np.testing.assert_array_equal(video.frames, here.frames)
-    assert replace(video, frames=here.frames) == here
+    assert (video.facts, video.windows) == (here.facts, here.windows)
     with DecodePool(1, 60, [VIEW], "pyav", "faulty_readers:real") as decoders:
         assert note(next(decoders.decode([path])), 0) == "no torch"
 
@@ -189,7 +188,7 @@ def test_an_input_error_of_the_reader_arrives_as_it_was() -> None:
 def test_results_that_cannot_be_sent_are_failures() -> None:
     with pool("by_name") as decoders:
         unpicklable, unreadable, good = decoders.decode(["unpicklable", "unreadable", "good"])
-    assert failure(unpicklable)[1] == "decode" and "pickle" in failure(unpicklable)[2]
+    assert failure(unpicklable)[1] == "decode" and "<lambda>" in failure(unpicklable)[2]
     assert failure(unreadable)[1] == "decode" and "unreadable answer, ValueError" in failure(unreadable)[2]
     assert isinstance(good, DecodedVideo)
 
