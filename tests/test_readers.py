@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -39,6 +40,7 @@ KINDS: dict[str, Callable[[Path], Clip]] = {
     "h264_mp4": _video("a.mp4", b_frames=0),
     "h264_b_frames_mp4": _video("a.mp4", b_frames=3),
     "h264_b_frames_mkv": _video("a.mkv", b_frames=3),
+    "h264_long_mp4": _video("a.mp4", frames=101, gop=30),
     "h264_one_gop_mov": _video("a.mov", gop=250),
     "h264_open_gop_mp4": _video("a.mp4", b_frames=3, options={"x264-params": "open-gop=1:b-adapt=0"}),
     "h264_interlaced_mp4": _video("a.mp4", options={"x264-params": "tff=1"}),
@@ -120,9 +122,15 @@ def codes(video: DecodedVideo) -> list[int]:
     return [read_code(frame) for frame in video.frames.reshape(-1, *video.frames.shape[2:])]
 
 
+@pytest.fixture(scope="session")
+def clip_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Clip]:
+    """A clip of a kind, encoded once."""
+    return cache(lambda kind: KINDS[kind](tmp_path_factory.mktemp(kind)))
+
+
 @pytest.mark.parametrize(("decoder", "kind"), every_decoder_and_kind())
-def test_gives_the_frames_shown(decoder: str, kind: str, tmp_path: Path) -> None:
-    clip = KINDS[kind](tmp_path)
+def test_gives_the_frames_shown(decoder: str, kind: str, clip_of: Callable[[str], Clip]) -> None:
+    clip = clip_of(kind)
     video = read_video(str(clip.path), Sampling(frames=16), SQUASH, decoder)
 
     expected = [clip.shown(instant) for instant in wanted(clip.end, 16)]
@@ -151,8 +159,10 @@ def test_gives_the_frames_shown(decoder: str, kind: str, tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_every_sampling_gives_the_frames_shown(sampling: Sampling, decoder: str, tmp_path: Path) -> None:
-    clip = videos.write_video(tmp_path / "a.mp4", frames=101, gop=30)
+def test_every_sampling_gives_the_frames_shown(
+    sampling: Sampling, decoder: str, clip_of: Callable[[str], Clip]
+) -> None:
+    clip = clip_of("h264_long_mp4")
     video = read_video(str(clip.path), sampling, SQUASH, decoder)
 
     times = sample_times(clip.end, sampling)
