@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zsar_cli.errors import InputError
     from zsar_cli.video.types import Partial, VideoFacts
 
-__all__ = ["SCHEMA", "Failure", "Prediction", "Run", "Summary", "VideoRecord"]
+__all__ = ["SCHEMA", "Failure", "Prediction", "Run", "Segment", "Summary", "VideoRecord"]
 
 SCHEMA = "zsar.result/2"
 _DIGITS = 6  # of scores, shares and seconds: finer than any of them is known
@@ -53,6 +53,35 @@ class Prediction:
             "score": _rounded(float(self.score)),
             "similarity": _rounded(float(self.similarity)),
         }
+
+
+@dataclass(frozen=True)
+class Segment:
+    """When a label happens.
+
+    Args:
+        label: its name.
+        start, end: seconds from the first frame; start < end.
+        score: mean over the segment of how far the label stands above its background, in units of its spread there.
+        peak: seconds, where it stands highest.
+
+    Raises:
+        ValueError: a number is not finite, or the segment has no length.
+    """
+
+    label: str
+    start: float
+    end: float
+    score: float
+    peak: float
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.start, self.end, self.score, self.peak))) or self.start >= self.end:
+            raise ValueError(f"{self} is no segment")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schema's `segments[]`."""
+        return {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
