@@ -23,6 +23,7 @@ from zsar_cli.report import (
     OutputClosed,
     Prediction,
     Run,
+    Segment,
     Summary,
     VideoRecord,
     check_target,
@@ -74,6 +75,15 @@ PARTIAL = VideoRecord(
 FAILED = VideoRecord.failed(InputError("bad\nname.mp4", "decode", "no frame, none", "pyav"))
 NOT_UTF8 = VideoRecord(os.fsdecode(b"caf\xe9.mp4"), (Prediction("archery", 0.5, 0.125),))
 RECORDS = (DONE, FAILED, PARTIAL, NOT_UTF8)
+TIMED = replace(
+    DONE,
+    segments=(
+        Segment("riding a bike", 0.1 + 0.2, 2.5, 4.123456789, 1.25),
+        Segment("太极拳", 1.0, 7.2072072, 3.0, 5.5),
+        Segment("riding a bike", 6.0, 7.0, 2.5, 6.5),
+    ),
+)
+NOTHING = replace(PARTIAL, segments=())
 
 
 def written(format, tmp_path, records=RECORDS, top_k=None):
@@ -91,6 +101,7 @@ NULL = type(None)
 RECORD_SCHEMA = {
     "path": str,
     "predictions": [{"label": str, "score": float, "similarity": float}],
+    "segments": (NULL, [{"label": str, "start": float, "end": float, "score": float, "peak": float}]),
     "error": (NULL, {"stage": str, "reason": str, "decoder": (NULL, str)}),
     "video": (
         NULL,
@@ -232,6 +243,40 @@ def test_csv_has_a_row_per_prediction(tmp_path):
     assert shared == {("builtin", "sha256:0123456789abcdef", "sha256:fedcba9876543210", SCHEMA)}
 
 
+def test_segments_come_in_every_format(tmp_path):
+    first, second = json.loads(written("json", tmp_path, (TIMED, NOTHING)))["results"]
+    assert fits(first, RECORD_SCHEMA) and fits(second, RECORD_SCHEMA) and second["segments"] == []
+    assert first["segments"][0] == {"label": "riding a bike", "start": 0.3, "end": 2.5, "score": 4.123457, "peak": 1.25}
+    assert first["predictions"] == DONE.to_dict()["predictions"]
+    (tmp_path / "result.json").unlink()
+    rows = list(csv.DictReader(io.StringIO(written("csv", tmp_path, (TIMED, NOTHING)).decode())))
+    names = ("rank", "label", "score", "similarity", "start", "end", "peak")
+    assert [[row[name] for name in names] for row in rows] == [
+        ["", "riding a bike", "4.123457", "", "0.3", "2.5", "1.25"],
+        ["", "太极拳", "3.0", "", "1.0", "7.207207", "5.5"],
+        ["", "riding a bike", "2.5", "", "6.0", "7.0", "6.5"],
+        ["", "", "", "", "", "", ""],
+    ]
+    (tmp_path / "result.csv").unlink()
+    assert written("table", tmp_path, (TIMED, NOTHING)).decode() == (
+        "clips/a b.mp4\n"
+        "  0:00.3 - 0:02.5    4.12  riding a bike\n"
+        "  0:01.0 - 0:07.2    3.00  太极拳\n"
+        "  0:06.0 - 0:07.0    2.50  riding a bike\n"
+        "  note: first\n"
+        "  note: second\n"
+        "\n"
+        "cut.avi\n"
+        "  none of the labels stands out at any time\n"
+        "  only 62% was read: the file ends early\n"
+    )
+
+
+def test_long_times_have_hours(tmp_path):
+    record = replace(TIMED, segments=(Segment("a", 59.96, 3725.04, 1.0, 70.0),))
+    assert "     1:00.0 - 1:02:05.0    1.00  a\n" in written("table", tmp_path, [record]).decode()
+
+
 def csv_cell(tmp_path, text):
     data = written("csv", tmp_path, [VideoRecord(text, facts=replace(DONE.facts, notes=(text,)))])
     (row,) = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
@@ -280,9 +325,7 @@ def test_no_format_shows_a_character_that_acts(tmp_path, character):
     record = VideoRecord(
         name,
         (Prediction(label, 0.5, 0.0),),
-        facts=replace(
-            DONE.facts, partial=Partial(0.5, name), notes=(name,), info=VideoInfo(1, 1, 1, 1, name, "x")
-        ),
+        facts=replace(DONE.facts, partial=Partial(0.5, name), notes=(name,), info=VideoInfo(1, 1, 1, 1, name, "x")),
     )
     failed = VideoRecord.failed(InputError(name, "open", name))
     for format in FORMATS:
@@ -336,7 +379,7 @@ class Terminal(io.BytesIO):
         return True
 
 
-def on_terminal(monkeypatch, encoding="utf-8", **environment):
+def on_terminal(monkeypatch, encoding="utf-8", records=(), **environment):
     for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TERM": "xterm-256color", **environment}.items():
@@ -344,7 +387,7 @@ def on_terminal(monkeypatch, encoding="utf-8", **environment):
     stream = Terminal()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(stream, encoding=encoding))
     with open_writer("table", None, overwrite=False, run=RUN) as writer:
-        for record in (DONE, FAILED):
+        for record in records or (DONE, FAILED):
             writer.write(record)
     return stream.getvalue().decode(encoding)
 
@@ -354,6 +397,18 @@ def test_table_on_a_terminal_has_bars_and_colours(monkeypatch):
     assert "\x1b[31m  decode failed (pyav): no frame, none\x1b[0m" in text
     bars = [len(bar) for bar in re.findall("█+", text)]
     assert bars == [20, round(20 * 0.25 / 0.3)]
+
+
+def test_table_on_a_terminal_has_a_strip_for_each_label(monkeypatch):
+    text = on_terminal(monkeypatch, records=[TIMED], NO_COLOR="1")
+    strips = [line[-60:] for line in text.splitlines() if "█" in line]
+    assert len(strips) == 2 and all(len(strip) == 60 for strip in strips)
+    second = 60 / 7.2072072
+    for strip, spans in zip(strips, [[(0.3, 2.5), (6.0, 7.0)], [(1.0, 7.2072072)]], strict=True):
+        for place, mark in enumerate(strip):
+            middle = (place + 0.5) / second
+            near = min(abs(middle - border) for span in spans for border in span) < 1 / second
+            assert near or (mark == "█") == any(start <= middle < end for start, end in spans)
 
 
 def test_table_honours_no_color(monkeypatch):
@@ -408,6 +463,10 @@ def test_records_refuse_what_cannot_be():
         VideoRecord("x", (Prediction("a", 0.1, 0.0), Prediction("b", 0.2, 0.0)))
     with pytest.raises(ValueError, match="no predictions"):
         VideoRecord("x", (Prediction("a", 0.1, 0.0),), error=Failure("open", "gone"))
+    with pytest.raises(ValueError, match="no segments"):
+        VideoRecord("x", segments=(Segment("a", 0, 1, 1, 0),), error=Failure("open", "gone"))
+    with pytest.raises(ValueError, match="order of their starts"):
+        VideoRecord("x", segments=(Segment("a", 2, 3, 1, 2), Segment("a", 0, 1, 1, 0)))
 
 
 def test_summary_counts():

@@ -107,9 +107,10 @@ class VideoRecord:
         error: set where the video could not be used.
         facts: what is known of the file.
         windows: N, how many windows were looked at.
+        segments: when labels happen, in the order of their starts; None where that was not asked.
 
     Raises:
-        ValueError: the predictions are not best first, or stand beside an error.
+        ValueError: the predictions are not best first, segments not in order, or either stands beside an error.
     """
 
     path: str
@@ -117,13 +118,17 @@ class VideoRecord:
     error: Failure | None = None
     facts: VideoFacts | None = None
     windows: int | None = None
+    segments: tuple[Segment, ...] | None = None
 
     def __post_init__(self) -> None:
         scores = [prediction.score for prediction in self.predictions]
         if scores != sorted(scores, reverse=True):
             raise ValueError(f"{self.path}: predictions must come best first")
-        if self.error and self.predictions:
-            raise ValueError(f"{self.path}: a failed video has no predictions")
+        starts = [segment.start for segment in self.segments or ()]
+        if starts != sorted(starts):
+            raise ValueError(f"{self.path}: segments must come in the order of their starts")
+        if self.error and (self.predictions or self.segments):
+            raise ValueError(f"{self.path}: a failed video has no predictions and no segments")
 
     @classmethod
     def failed(cls, error: InputError) -> VideoRecord:
@@ -136,6 +141,7 @@ class VideoRecord:
         return {
             "path": self.path,
             "predictions": [prediction.to_dict() for prediction in self.predictions[:top_k]],
+            "segments": None if self.segments is None else [segment.to_dict() for segment in self.segments],
             "error": self.error and self.error.to_dict(),
             "video": facts and _values(asdict(facts.info)),
             "decoder": facts and {"name": facts.decoder, "version": facts.decoder_version},

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zsar_cli._version import __version__
-from zsar_cli.cli import cache, classify, doctor, evaluate, explain, models, prototypes, train
+from zsar_cli.cli import cache, classify, doctor, evaluate, explain, localize, models, prototypes, train
 from zsar_cli.cli.console import PROGRESS_EVERY, Messages
 from zsar_cli.cli.guard import guarded
 
@@ -63,6 +63,7 @@ def _variables(command: Any) -> Iterator[str]:
 
 
 app.command("classify", epilog=EPILOG)(guarded(classify.classify))
+app.command("localize", epilog=EPILOG)(guarded(localize.localize))
 app.command("explain", epilog=EPILOG)(guarded(explain.explain))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))

@@ -7,6 +7,7 @@ from zsar_cli.records import (
     Failure,
     Prediction,
     Run,
+    Segment,
     Summary,
     VideoRecord,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "OutputClosed",
     "Prediction",
     "Run",
+    "Segment",
     "Summary",
     "VideoRecord",
     "Writer",

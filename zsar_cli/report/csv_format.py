@@ -1,4 +1,4 @@
-"""CSV: one row per prediction, a single row without a label for a video that has none."""
+"""CSV: one row per prediction, or per segment where they were asked for; a single row without a label where none is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from zsar_cli.records import SCHEMA, Prediction, VideoRecord
+from zsar_cli.records import SCHEMA, VideoRecord
 from zsar_cli.report.escaping import printable
 from zsar_cli.report.writer import Writer
 
@@ -20,6 +20,9 @@ COLUMNS = (
     "label",
     "score",
     "similarity",
+    "start",
+    "end",
+    "peak",
     "error_stage",
     "error_reason",
     "decoder",
@@ -53,12 +56,13 @@ class CsvWriter(Writer):
 
     def _record(self, record: VideoRecord) -> bytes:
         shared = self._shared(record)
-        rows = []
-        predictions: tuple[Prediction | None, ...] = record.predictions[: self.top_k] or (None,)
-        for rank, prediction in enumerate(predictions, start=1):
-            cells = shared if prediction is None else {**shared, "rank": rank, **prediction.to_dict()}
-            rows.append(_row([cells.get(column) for column in COLUMNS]))
-        return b"".join(rows)
+        values = record.to_dict(self.top_k)
+        if values["segments"] is None:
+            found = [{"rank": rank, **prediction} for rank, prediction in enumerate(values["predictions"], start=1)]
+        else:
+            found = values["segments"]
+        rows = [{**shared, **one} for one in found or [{}]]
+        return b"".join(_row([cells.get(column) for column in COLUMNS]) for cells in rows)
 
     def _shared(self, record: VideoRecord) -> dict[str, Any]:
         """The cells that are the same in each row of a record."""

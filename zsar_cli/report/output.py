@@ -89,6 +89,11 @@ class Output:
         return str(self._part) if self._part and self._part.exists() else self.name
 
     @property
+    def is_standard(self) -> bool:
+        """Whether this is standard output."""
+        return self._target is None
+
+    @property
     def is_terminal(self) -> bool:
         """Whether a person reads along."""
         return bool(self._stream.isatty())

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from zsar_cli.records import Prediction, Run, VideoRecord
+from zsar_cli.records import Prediction, Run, Segment, VideoRecord
 from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import Output
 from zsar_cli.report.writer import Writer
@@ -17,10 +17,12 @@ from zsar_cli.report.writer import Writer
 __all__ = ["TableWriter"]
 
 _BAR = 20  # characters of the longest bar, which is that of the best score of a video
+_STRIP = 60  # characters that a video lasts
 
 
 class TableWriter(Writer):
-    """A block per video: its path, then rank, label and score of each prediction, or why it failed."""
+    """A block per video: its path, then rank, label and score of each prediction, or time, label and score of each
+    segment, or why it failed. On a terminal a strip for each label shows when it happens."""
 
     def __init__(self, output: Output, run: Run, top_k: int | None) -> None:
         super().__init__(output, run, top_k)
@@ -46,9 +48,13 @@ class TableWriter(Writer):
         if record.error:
             by = f" ({record.error.decoder})" if record.error.decoder else ""
             yield Text(f"  {record.error.stage} failed{by}: {printable(record.error.reason)}", style="red")
+        elif record.segments is not None:
+            yield from self._strips(record)
+            yield from _times(record.segments)
         elif not record.predictions:
             yield Text("  no label was given", style="yellow")
-        yield from self._predictions(record.predictions[: self.top_k])
+        else:
+            yield from self._predictions(record.predictions[: self.top_k])
         if record.partial:
             reason = printable(record.partial.reason)
             yield Text(f"  only {record.partial.share:.0%} was read: {reason}", style="yellow")
@@ -66,3 +72,39 @@ class TableWriter(Writer):
             line = Text(f"  {rank:>3}  {name}{padding}  {score:>7.3f}")
             line.append(f"  {self._mark * round(_BAR * share)}" if self._mark else "", style="green")
             yield line
+
+    def _strips(self, record: VideoRecord) -> Iterator[Text]:
+        """For each label that happens, left to right, in which parts of the video."""
+        segments = record.segments or ()
+        duration = (record.facts.info.duration if record.facts else None) or 0.0
+        duration = max([duration, *(segment.end for segment in segments)])
+        labels = list(dict.fromkeys(segment.label for segment in segments)) if self._mark else []
+        width = max((cell_len(printable(label)) for label in labels), default=0)
+        for label in labels:
+            strip = ["-"] * _STRIP
+            for segment in segments:
+                if segment.label == label:
+                    first = min(int(segment.start / duration * _STRIP), _STRIP - 1)
+                    last = max(first + 1, round(segment.end / duration * _STRIP))
+                    strip[first:last] = self._mark * (last - first)
+            name = printable(label)
+            line = Text(f"  {name}{' ' * (width - cell_len(name))}  ")
+            yield line.append("".join(strip), style="green")
+
+
+def _times(segments: tuple[Segment, ...]) -> Iterator[Text]:
+    if not segments:
+        yield Text("  none of the labels stands out at any time", style="yellow")
+    width = max((len(_clock(segment.end)) for segment in segments), default=0)
+    for segment in segments:
+        times = f"{_clock(segment.start):>{width}} - {_clock(segment.end):>{width}}"
+        yield Text(f"  {times}  {segment.score:>6.2f}  {printable(segment.label)}")
+
+
+def _clock(seconds: float) -> str:
+    """For example 0:07.5 or 1:02:07.5."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    front = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{front}:{rest // 10:02}.{rest % 10}"

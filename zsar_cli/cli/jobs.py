@@ -1,0 +1,170 @@
+"""What `zsar classify` and `zsar localize` share: the work on many videos, and the messages about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages, one_place
+from zsar_cli.cli.guard import SOME_FAILED
+from zsar_cli.cli.options import option
+from zsar_cli.records import Summary
+
+if TYPE_CHECKING:
+    from zsar_cli.engine.classifier import Classifier, Labelled
+    from zsar_cli.errors import InputError
+    from zsar_cli.records import VideoRecord
+    from zsar_cli.report.writer import Writer
+
+__all__ = ["Paths", "StopOptions", "run_job", "tell_specialists"]
+
+FAR_APART = 20.0  # seconds between frames from which on a video may hold much that no frame shows
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        help="Videos, folders (searched to their depths), folders of frames, GIFs, quoted patterns, @list of paths, "
+        "or - to read paths from stdin.",
+        metavar="PATH",
+    ),
+]
+FailFast = Annotated[bool, option("--fail-fast", "Stop at the first video that fails.", panel=options.OUTPUT)]
+MaxFailures = Annotated[
+    int | None, option("--max-failures", "Stop once more than this many videos failed.", panel=options.OUTPUT, min=0)
+]
+
+
+@dataclass(frozen=True)
+class StopOptions:
+    """When a job is given up."""
+
+    fail_fast: FailFast = False
+    max_failures: MaxFailures = None
+
+
+def run_job(
+    records: Iterator[VideoRecord],
+    inputs: Sequence[str | InputError],
+    classifier: Classifier,
+    writer: Writer,
+    stop: StopOptions,
+    messages: Messages,
+    done: str,
+) -> int:
+    """Write each record as it is ready; returns the exit code.
+
+    Args:
+        records: one for each of the inputs, in their order.
+        classifier, writer: closed in the end.
+        done: what a video is that did not fail, such as "classified".
+    """
+    watching = writer.output.is_standard and one_place()  # results scroll by among the messages
+    counts = _Counts(len(inputs), done)
+    try:
+        with classifier, writer, messages.progress(len(inputs), hidden=watching) as progress:
+            for record in records:
+                writer.write(record)
+                counts.add(record)
+                progress.advance(failed=record.error is not None)
+                _tell(record, messages, shown=watching)
+                counts.thin += _tell_thin(record, messages, again=counts.thin > 0)
+                if _too_many(counts.summary.failed, stop, messages):
+                    break
+    except (KeyboardInterrupt, SystemExit):
+        messages.info(str(counts))
+        raise
+    if len(inputs) != 1 or counts.summary.failed:
+        messages.info(str(counts))
+    if counts.summary.done == 0:
+        return 1
+    return SOME_FAILED if counts.summary.failed else 0
+
+
+def tell_specialists(classifier: Classifier, labelled: Labelled, messages: Messages) -> None:
+    """Which labels a specialist decides among, or, where it is alone, which are far from all that it was trained on."""
+    from zsar_cli.engine.ensemble import JointLabelled
+    from zsar_cli.models.base import Specialist
+
+    names = labelled.labels.names
+    if not isinstance(labelled, JointLabelled):
+        model = classifier.members[0].model
+        known = model.knows(labelled.labels.labels) if isinstance(model, Specialist) else None
+        if known is not None and not known.all():
+            far = [name for name, one in zip(names, known, strict=True) if not one]
+            messages.warning(f"far from all that {model.name} was trained on: {', '.join(far)}")
+        return
+    for member, known in zip(classifier.members, labelled.known, strict=True):
+        near = [name for name, one in zip(names, known, strict=True) if one] if known is not None else None
+        if near is not None and len(near) > 1:
+            messages.info(f"{member.model.name} decides among: {', '.join(near)}")
+        elif near is not None:
+            messages.warning(f"{member.model.name} knows {', '.join(near) or 'none'} of the labels and decides nothing")
+
+
+def _too_many(failed: int, stop: StopOptions, messages: Messages) -> bool:
+    """Whether the job has to stop, and why."""
+    allowed = stop.max_failures
+    if stop.fail_fast and failed:
+        messages.error("stopped at the first failure (--fail-fast)")
+        return True
+    if allowed is not None and failed > allowed:
+        messages.error(f"stopped: {failed} failed, --max-failures allows {allowed}")
+        return True
+    return False
+
+
+def _tell(record: VideoRecord, messages: Messages, shown: bool) -> None:
+    """Name failures and damage on stderr, unless the same screen shows them already."""
+    if record.error is not None and not shown:
+        by = f" ({record.error.decoder})" if record.error.decoder else ""
+        messages.error(f"{record.path}: {record.error.stage} failed{by}: {record.error.reason}")
+    elif record.partial is not None and not shown:
+        messages.warning(f"{record.path}: only {record.partial.share:.0%} was read: {record.partial.reason}")
+    elif record.predictions:
+        messages.detail(f"{record.path}: {record.predictions[0].label}")
+
+
+def _tell_thin(record: VideoRecord, messages: Messages, again: bool) -> bool:
+    """Say, once a job, where a few frames stand for a long video; whether they do."""
+    facts = record.facts
+    duration = facts.info.duration if facts is not None else None
+    if facts is None or duration is None or facts.sampling.window is not None:
+        return False
+    frames = facts.sampling.windows * facts.sampling.frames
+    thin = duration / frames > FAR_APART
+    if thin and not again:
+        span = f"{duration / 60:.0f} minutes" if duration < 7200 else f"{duration / 3600:.1f} hours"
+        messages.warning(f"{record.path}: {frames} frames stand for {span}; try zsar localize, or --windows")
+    return thin
+
+
+@dataclass
+class _Counts:
+    """The last line of a job. A path where nothing was found is no video."""
+
+    given: int
+    done: str
+    summary: Summary = field(default_factory=Summary)
+    absent: int = 0
+    thin: int = 0
+
+    def add(self, record: VideoRecord) -> None:
+        self.summary = self.summary.plus(record)
+        self.absent += record.error is not None and record.error.stage == "find"
+
+    def __str__(self) -> str:
+        """Empty where there was no video at all: the errors have said so."""
+        summary, videos = self.summary, self.given - self.absent
+        if videos == 0:
+            return ""
+        failed = summary.failed - self.absent
+        parts = [f"{summary.done} {self.done}"]
+        parts += [f"{summary.partial} of them only in part"] if summary.partial else []
+        parts += [f"{failed} failed"] if failed else []
+        parts += [f"{self.given - summary.total} not tried"] if self.given > summary.total else []
+        nothing = f"; nothing was found for {self.absent} path{'s' * (self.absent != 1)}" if self.absent else ""
+        return f"{videos} video{'s' * (videos != 1)}: {', '.join(parts)}{nothing}"

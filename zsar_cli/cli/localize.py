@@ -1,0 +1,132 @@
+"""`zsar localize`: when each of the labels happens in a video."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages
+from zsar_cli.cli.engine import check_languages, open_classifier, read_labels
+from zsar_cli.cli.jobs import Paths, StopOptions, run_job, tell_specialists
+from zsar_cli.cli.options import option
+
+if TYPE_CHECKING:
+    from zsar_cli.transfer.segments import SegmentSettings
+
+__all__ = ["SegmentOptions", "localize"]
+
+SEGMENTS = "Segments"
+WINDOW = 4.0  # seconds, where none is given; short actions last about as long
+
+Format = Annotated[
+    str | None,
+    option(
+        "--format",
+        "table, json, jsonl or csv.  [default: by the output file's suffix, else table]",
+        "-f",
+        panel=options.OUTPUT,
+        metavar="NAME",
+    ),
+]
+Onset = Annotated[
+    float,
+    option("--onset", "A segment reaches this score: spreads above the label's usual level in the video.",
+           panel=SEGMENTS),
+]  # fmt: skip
+Offset = Annotated[float, option("--offset", "It lasts while the score is at least this.", panel=SEGMENTS)]
+Smooth = Annotated[
+    list[int],
+    option("--smooth", "Windows to average scores over; given several times, what each finds is merged.",
+           panel=SEGMENTS),
+]  # fmt: skip
+MinLength = Annotated[float, option("--min-length", "Seconds; drop shorter segments.", panel=SEGMENTS)]
+MinGap = Annotated[float, option("--min-gap", "Seconds; fill shorter gaps in a label.", panel=SEGMENTS)]
+Pad = Annotated[float, option("--pad", "Seconds to add on both sides.", panel=SEGMENTS)]
+MaxPerLabel = Annotated[
+    int | None, option("--max-per-label", "Keep only the best so many segments of a label.", panel=SEGMENTS)
+]
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How segments are found; the defaults are those of `SegmentSettings`."""
+
+    onset: Onset = 3.0
+    offset: Offset = 1.5
+    smooth: Smooth = (3,)  # type: ignore[assignment]
+    min_length: MinLength = 0.0
+    min_gap: MinGap = 0.0
+    pad: Pad = 0.0
+    max_per_label: MaxPerLabel = None
+
+    def settings(self) -> SegmentSettings:
+        """As the engine takes them.
+
+        Raises:
+            ConfigError: a value cannot be.
+        """
+        from zsar_cli.transfer.segments import SegmentSettings
+
+        return SegmentSettings(**{**vars(self), "smooth": tuple(self.smooth)})
+
+
+@options.grouped
+def localize(
+    paths: Paths,
+    labels: options.Labels = None,
+    label: options.LabelNames = None,
+    config: options.Config = None,
+    *,
+    segments: SegmentOptions,
+    models: options.ModelOptions,
+    compute: options.ComputeOptions,
+    reading: options.VideoOptions,
+    format: Format = None,
+    output: options.OutputFile = None,
+    overwrite: options.Overwrite = False,
+    stop: StopOptions,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Say when each of your labels happens in each video.
+
+    A label is found where it stands out from the rest of the same video; what lasts for most of it is its background.
+    Segments of different labels may overlap.
+
+    Example: zsar localize film.mp4 --labels actions.txt -o segments.jsonl
+    """
+    from zsar_cli.data.inputs import find_inputs
+    from zsar_cli.report.formats import check_format, format_for, open_writer
+    from zsar_cli.report.output import check_target
+
+    messages = Messages(quiet, verbose)
+    # All that can be refused is refused before the model is loaded.
+    how = segments.settings()
+    label_set = read_labels(labels, label, messages)
+    format = check_format(format) if format else format_for(output)
+    check_target(output, overwrite)
+    inputs = find_inputs(paths, sys.stdin)
+    reading = _windows(reading)
+    classifier = open_classifier(messages, models, compute, reading)
+    if reading.window is not None:
+        messages.info(f"windows of {reading.window:g} s, one every {reading.stride:g} s (--window, --stride)")
+    check_languages(classifier, label_set, messages)
+    labelled = classifier.prepare(label_set)
+    run = classifier.describe(label_set)
+    run = replace(run, settings={**run.settings, "segments": asdict(how)})
+    tell_specialists(classifier, labelled, messages)
+    from zsar_cli.engine.localizing import localize_each
+
+    writer = open_writer(format, output, overwrite=overwrite, run=run)
+    records = localize_each(classifier, inputs, labelled, how)
+    return run_job(records, inputs, classifier, writer, stop, messages, "localized")
+
+
+def _windows(reading: options.VideoOptions) -> options.VideoOptions:
+    """Windows of a length, unless a number of them is given; by default each overlaps the next by half."""
+    if reading.windows is not None:
+        return reading
+    window = WINDOW if reading.window is None else reading.window
+    return replace(reading, window=window, stride=window / 2 if reading.stride is None else reading.stride)

@@ -1,0 +1,45 @@
+"""Files in, records with segments out: when each label happens in each video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from zsar_cli.engine.classifier import Classifier, Labelled, Views
+from zsar_cli.errors import InputError
+from zsar_cli.records import VideoRecord
+from zsar_cli.transfer.segments import SegmentSettings, find_segments
+
+__all__ = ["FEWEST", "localize_each"]
+
+FEWEST = 5  # windows; the background of a label is not known from fewer
+
+
+def localize_each(
+    classifier: Classifier, inputs: Iterable[str | InputError], labelled: Labelled, how: SegmentSettings
+) -> Iterator[VideoRecord]:
+    """Records as of `Classifier.classify_each`, with segments.
+
+    A video of fewer than `FEWEST` windows has none, and a note.
+
+    Raises:
+        UsageError: the models of an ensemble divide a video into different windows.
+    """
+    for item in classifier.embed(inputs):
+        if isinstance(item, InputError):
+            yield VideoRecord.failed(item)
+        else:
+            yield _localized(classifier, item, labelled, how)
+
+
+def _localized(classifier: Classifier, video: Views, labelled: Labelled, how: SegmentSettings) -> VideoRecord:
+    record = classifier.record(video, labelled)
+    if record.error is not None or record.facts is None:
+        return record
+    count = len(video[0].windows)
+    if count < FEWEST:
+        note = f"{count} window{'s' * (count != 1)}, too few to compare with each other; give a shorter --stride"
+        facts = replace(record.facts, notes=(*record.facts.notes, note))
+        return replace(record, facts=facts, segments=())
+    similarity = classifier.window_similarity(video, labelled).double().cpu().numpy()
+    return replace(record, segments=find_segments(similarity, video[0].spans.numpy(), labelled.labels.names, how))
