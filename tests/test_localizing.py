@@ -170,3 +170,11 @@ def test_classify_says_where_few_frames_stand_for_a_long_video(zsar_here: Here, 
     run = zsar_here("classify", tmp_path / "a.mkv", tmp_path / "b.mkv", *label_options(), "-f", "jsonl", code=0)
     said = [line for line in run.stderr.splitlines() if "stand for" in line]
     assert said == [f"warning: {tmp_path / 'a.mkv'}: 16 frames stand for 40 minutes; try zsar localize, or --windows"]
+
+
+def test_what_a_format_cannot_hold_is_refused_before_any_work(zsar_here: Here, clip: Path) -> None:
+    options = (*label_options(), "--format", "vtt")
+    run = zsar_here("localize", clip, clip.parent / "other.mp4", *options, code=2)
+    assert "holds one video, and 2 were given" in run.prose
+    run = zsar_here("classify", clip, *options, code=2)
+    assert "segments are written by zsar localize" in run.prose

@@ -24,7 +24,8 @@ Format = Annotated[
     str | None,
     option(
         "--format",
-        "table, json, jsonl or csv.  [default: by the output file's suffix, else table]",
+        "table, json, jsonl, csv, vtt, srt, audacity, activitynet or labelstudio.  [default: by the output file's "
+        "suffix, else table]",
         "-f",
         panel=options.OUTPUT,
         metavar="NAME",
@@ -98,16 +99,17 @@ def localize(
     Example: zsar localize film.mp4 --labels actions.txt -o segments.jsonl
     """
     from zsar_cli.data.inputs import find_inputs
-    from zsar_cli.report.formats import check_format, format_for, open_writer
+    from zsar_cli.report.formats import check_format, check_paths, format_for, open_writer
     from zsar_cli.report.output import check_target
 
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.
     how = segments.settings()
     label_set = read_labels(labels, label, messages)
-    format = check_format(format) if format else format_for(output)
+    format = check_format(format, segments=True) if format else format_for(output, segments=True)
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
+    check_paths(format, [item if isinstance(item, str) else item.path for item in inputs])
     reading = _windows(reading)
     classifier = open_classifier(messages, models, compute, reading)
     if reading.window is not None:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 
 from zsar_cli.errors import OutputError
-from zsar_cli.records import Run, Summary, VideoRecord
+from zsar_cli.records import Run, Segment, Summary, VideoRecord
 from zsar_cli.report.output import Output, OutputClosed
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "segments_of"]
+
+
+def segments_of(record: VideoRecord) -> tuple[Segment, ...]:
+    """The segments of a record; none of a failed video.
+
+    Raises:
+        ValueError: they were not asked for.
+    """
+    if record.segments is None and record.error is None:
+        raise ValueError(f"{record.path}: this format holds segments, and the record has none")
+    return record.segments or ()
 
 
 class Writer(ABC):
@@ -29,6 +41,14 @@ class Writer(ABC):
         self.output, self.run, self.top_k = output, run, top_k
         self._kept = (0, Summary())  # size in bytes and counts, set as one: a ctrl-C cannot come in between
         self._closed = False
+
+    @classmethod  # noqa: B027 - most formats hold any videos
+    def check_paths(cls, paths: Sequence[str]) -> None:
+        """Refuse videos that the format cannot hold together, before any work; as a rule none.
+
+        Raises:
+            UsageError: it cannot.
+        """
 
     @property
     def summary(self) -> Summary:

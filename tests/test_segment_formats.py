@@ -1,0 +1,143 @@
+"""Formats of segments, read back by parsers written here."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_report import DONE, FAILED, RUN
+
+from zsar_cli.errors import UsageError
+from zsar_cli.records import Segment
+from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS, check_format, check_paths, format_for, open_writer
+
+SEGMENTS = (
+    Segment("riding a bike", 0.1 + 0.2, 2.5, 4.123456789, 1.25),
+    Segment("太极拳", 1.0, 7.2072072, 3.0, 5.5),
+    Segment('5 < 6 --> "7" & more', 3605.9996, 3725.0404, 2.5, 3700.0),
+)
+TIMED = replace(DONE, segments=SEGMENTS)
+NOTHING = replace(DONE, path="other.avi", segments=())
+CAPTIONS = ("vtt", "srt", "audacity")
+
+
+def written(format, tmp_path, *records):
+    target = tmp_path / "result"
+    with open_writer(format, target, overwrite=True, run=RUN) as writer:
+        for record in records:
+            writer.write(record)
+    return target.read_bytes().decode()
+
+
+def seconds(text):
+    hours, minutes, rest = text.replace(",", ".").split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(rest)
+
+
+def read_vtt(text):
+    head, *blocks = text.strip().split("\n\n")
+    assert head == "WEBVTT"
+    for block in blocks:
+        times, label = block.split("\n")
+        found = re.fullmatch(r"(\d\d+:\d\d:\d\d\.\d{3}) --> (\d\d+:\d\d:\d\d\.\d{3})", times)
+        assert "<" not in label and "-->" not in label
+        yield seconds(found[1]), seconds(found[2]), html.unescape(label)
+
+
+def read_srt(text):
+    for number, block in enumerate(text.strip().split("\n\n") if text else (), start=1):
+        index, times, label = block.split("\n")
+        found = re.fullmatch(r"(\d\d+:\d\d:\d\d,\d{3}) --> (\d\d+:\d\d:\d\d,\d{3})", times)
+        assert int(index) == number
+        yield seconds(found[1]), seconds(found[2]), label
+
+
+def read_audacity(text):
+    for line in text.splitlines():
+        start, end, label = line.split("\t")
+        yield float(start), float(end), label
+
+
+READERS = {"vtt": read_vtt, "srt": read_srt, "audacity": read_audacity}
+
+
+@pytest.mark.parametrize("format", CAPTIONS)
+def test_captions_come_back(tmp_path, format):
+    back = list(READERS[format](written(format, tmp_path, TIMED)))
+    assert [label for _, _, label in back] == [one.label for one in SEGMENTS]
+    for (start, end, _), one in zip(back, SEGMENTS, strict=True):
+        assert (start, end) == pytest.approx((one.start, one.end), abs=0.00051)
+    assert list(READERS[format](written(format, tmp_path, NOTHING))) == []
+    assert list(READERS[format](written(format, tmp_path, FAILED))) == []
+
+
+@pytest.mark.parametrize("format", CAPTIONS)
+def test_captions_are_of_one_video(format):
+    check_paths(format, ["a/x.mp4"])
+    with pytest.raises(UsageError, match="holds one video, and 2 were given"):
+        check_paths(format, ["a/x.mp4", "b.mp4"])
+
+
+def test_activitynet_results_come_back(tmp_path):
+    document = json.loads(written("activitynet", tmp_path, TIMED, FAILED, NOTHING))
+    assert set(document) == {"version", "external_data", "results"}
+    assert list(document["results"]) == ["a b", "bad\nname", "other"]
+    assert document["results"]["other"] == document["results"]["bad\nname"] == []
+    for found, one in zip(document["results"]["a b"], SEGMENTS, strict=True):
+        assert set(found) == {"label", "score", "segment"} and found["label"] == one.label
+        assert (*found["segment"], found["score"]) == pytest.approx((one.start, one.end, one.score), abs=1e-6)
+    assert json.loads(written("activitynet", tmp_path))["results"] == {}
+
+
+def test_equal_ids_are_refused_by_both_paths():
+    check_paths("activitynet", ["a/x.mp4", "a/y.mp4", "a/x.y.mp4"])
+    with pytest.raises(UsageError, match=r"a/x\.mp4 and b/x\.avi would both be 'x'"):
+        check_paths("activitynet", ["a/x.mp4", "c.mp4", "b/x.avi"])
+    for format in (*FORMATS, "labelstudio"):
+        check_paths(format, ["a/x.mp4", "b/x.avi"])
+
+
+def test_label_studio_tasks_come_back(tmp_path):
+    without = replace(NOTHING, facts=replace(DONE.facts, info=replace(DONE.facts.info, frame_rate=None)))
+    task, failed, empty, unknown = json.loads(written("labelstudio", tmp_path, TIMED, FAILED, NOTHING, without))
+    rate = DONE.facts.info.frame_rate
+    (prediction,) = task["predictions"]
+    assert task["data"] == {"video": "clips/a b.mp4"} and prediction["model_version"] == RUN.fingerprint
+    assert len({region["id"] for region in prediction["result"]}) == 3
+    for region, one in zip(prediction["result"], SEGMENTS, strict=True):
+        assert (region["from_name"], region["to_name"], region["type"]) == ("videoLabels", "video", "timelinelabels")
+        assert region["value"]["timelinelabels"] == [one.label]
+        ((first, last),) = [(each["start"], each["end"]) for each in region["value"]["ranges"]]
+        assert 1 <= first <= last and type(first) is type(last) is int
+        # Frame f is on the screen from (f - 1) / rate to f / rate.
+        assert ((first - 1) / rate, last / rate) == pytest.approx((one.start, one.end), abs=0.501 / rate)
+    assert empty["predictions"][0]["result"] == []
+    assert failed == {"data": {"video": "bad\nname.mp4", "error": "decode failed: no frame, none"}}
+    assert unknown["data"]["error"] == "its frame rate is not known" and "predictions" not in unknown
+    assert json.loads(written("labelstudio", tmp_path)) == []
+
+
+@pytest.mark.parametrize("format", SEGMENT_FORMATS)
+def test_they_are_for_segments_alone(tmp_path, format):
+    assert check_format(format, segments=True) == format
+    with pytest.raises(UsageError, match="segments are written by zsar localize"):
+        check_format(format)
+    with pytest.raises(ValueError, match="this format holds segments"):
+        written(format, tmp_path, DONE)
+
+
+@pytest.mark.parametrize("format", SEGMENT_FORMATS)
+def test_no_character_acts(tmp_path, format):
+    text = written(format, tmp_path, replace(TIMED, segments=(Segment("a\u202eb", 0.0, 1.0, 1.0, 0.5),)))
+    assert "\u202e" not in text and "202e" in text
+
+
+def test_suffixes():
+    assert format_for(Path("a.vtt"), segments=True) == "vtt" and format_for(Path("a.SRT"), segments=True) == "srt"
+    assert format_for(Path("a.json"), segments=True) == "json"
+    with pytest.raises(UsageError, match="its suffix names no format"):
+        format_for(Path("a.vtt"))
