@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from zsar_cli._version import __version__
-from zsar_cli.cli import cache, classify, doctor, evaluate, explain, localize, models, prototypes, train
+from zsar_cli.cli import (
+    cache,
+    classify,
+    doctor,
+    evaluate,
+    evaluate_localization,
+    explain,
+    localize,
+    models,
+    prototypes,
+    train,
+)
 from zsar_cli.cli.console import PROGRESS_EVERY, Messages
 from zsar_cli.cli.guard import guarded
 
@@ -69,5 +80,6 @@ app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_protot
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
 app.command("train", epilog=EPILOG)(guarded(train.train))
 app.command("evaluate", epilog=EPILOG)(guarded(evaluate.evaluate))
+app.command("evaluate-localization", epilog=EPILOG)(guarded(evaluate_localization.evaluate_localization))
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

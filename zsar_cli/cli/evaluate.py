@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier
     from zsar_cli.errors import InputError
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "write_report"]
 
 PROTOCOLS = ("all", "half")
 TRANSFERS = {  # weights of the estimators: transfer, ConSE, text
@@ -133,7 +133,7 @@ def evaluate(
     report["videos"] = _rows(similarity, data, failures)
     _print_table(report, len(failures))
     if output is not None:
-        _write_json(output, overwrite, report)
+        write_report(output, overwrite, report)
     if plots is not None:
         _draw(plots, similarity, data)
     for failure in failures:
@@ -304,7 +304,8 @@ def _print_table(report: dict[str, Any], failed: int) -> None:
     show("\n".join(lines))
 
 
-def _write_json(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
+def write_report(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
+    """Write a mapping as one JSON document. Raises OutputError."""
     from zsar_cli.report.output import Output
 
     sink = Output(target, overwrite)
