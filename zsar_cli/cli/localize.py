@@ -54,8 +54,8 @@ MaxPerLabel = Annotated[
 class SegmentOptions:
     """How segments are found; the defaults are those of `SegmentSettings`."""
 
-    onset: Onset = 3.0
-    offset: Offset = 1.5
+    onset: Onset = 2.0
+    offset: Offset = 1.0
     smooth: Smooth = (3,)  # type: ignore[assignment]
     min_length: MinLength = 0.0
     min_gap: MinGap = 0.0
