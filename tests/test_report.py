@@ -767,6 +767,7 @@ def test_signals_leave_whole_lines(tmp_path, kind):
         process.send_signal(kind)
         errors = process.stderr.read()
     killed = kind != signal.SIGINT
+    assert re.fullmatch("" if killed else r"interrupted: \d+\n", errors), errors
     (left,) = tmp_path.iterdir()
     assert left == (tmp_path / "r.jsonl.part" if killed else target)
     rows = [json.loads(line) for line in left.read_text().splitlines()]

@@ -68,7 +68,8 @@ def test_a_run_leaves_a_model_with_its_provenance(whole: Path) -> None:
     about = bundle.provenance
     assert about["data"]["name"] == "data" and about["data"]["videos"] == 8 and about["data"]["skipped"] == 0
     assert about["command"].startswith("zsar train ") and about["seed"] == 0 and about["step"] == 6
-    assert about["config"]["train"]["steps"] == 6 and about["versions"]["torch"] == torch.__version__
+    assert about["config"]["train"]["steps"] == 6
+    assert about["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
 
 
 def test_evaluate_names_unseen_classes_that_were_trained_on(whole: Path, place: Path, zsar_here: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +20,30 @@ from zsar_cli.errors import ConfigError, OutputError
 from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import Output
 
-__all__ = ["PROGRESS_EVERY", "Messages", "Progressing", "one_place", "page", "show"]
+__all__ = ["PROGRESS_EVERY", "Messages", "Progressing", "one_place", "page", "show", "without_banner"]
 
 PROGRESS_EVERY = "ZSAR_PROGRESS_EVERY"
+BANNER = b"INFO: Created TensorFlow Lite XNNPACK delegate"
+
+
+@contextmanager
+def without_banner() -> Iterator[None]:
+    """Keep a line off stderr that LiteRT writes there, past Python, at its first run; it has no switch for that.
+
+    This moves a descriptor of the whole process, which is for the command line to do and not for a library.
+    """
+    with tempfile.TemporaryFile() as held:
+        shown = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+            held.seek(0)
+            for line in held:
+                if not line.startswith(BANNER):
+                    os.write(2, line)
 
 
 def one_place() -> bool:

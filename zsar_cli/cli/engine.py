@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from zsar_cli.cli.console import Messages
+from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.options import ComputeOptions, ModelOptions, VideoOptions
 from zsar_cli.errors import UsageError, ZsarError
 from zsar_cli.labels import LabelSet
@@ -89,7 +89,7 @@ def open_classifier(
     from zsar_cli.engine.pipeline import EmbedSettings
 
     cache = None if models.no_cache else _usable(cache_folder(models.cache_dir), messages)
-    classifier = ClassifierSpec(
+    spec = ClassifierSpec(
         models=tuple(names),
         weights=_numbers(models.weights),
         seen_labels=_text(models.seen_labels),
@@ -101,7 +101,9 @@ def open_classifier(
             sampling, reading.decoder, reading.workers, reading.timeout, compute.batch_size, reading.hash
         ),
         cache_dir=_text(cache),
-    ).build(messages.warning)
+    )
+    with without_banner():
+        classifier = spec.build(messages.warning)
     for member in classifier.members:
         one = member.model
         messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zsar_cli.cli import options
-from zsar_cli.cli.console import Messages
+from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.guard import guarded
 from zsar_cli.cli.options import option
 from zsar_cli.errors import ModelError, UsageError
@@ -149,7 +149,8 @@ def _pull_file(
             seen_labels = Path(folder) / "classes.txt"
             messages.info(f"pulling {entry.classes_url}")
             fetch(entry.classes_url, seen_labels)
-        added = _folder().add(entry.name, file, LabelSet.read(seen_labels), LiteRTModel, overwrite=force)
+        with without_banner():
+            added = _folder().add(entry.name, file, LabelSet.read(seen_labels), LiteRTModel, overwrite=force)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
@@ -171,7 +172,8 @@ def add(
         raise UsageError("give --seen-labels FILE: a .tflite file does not name its classes")
     messages = Messages(quiet)
     labels = LabelSet.read(seen_labels)
-    added = _folder().add(name, file, labels, LiteRTModel, overwrite)
+    with without_banner():
+        added = _folder().add(name, file, labels, LiteRTModel, overwrite)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
