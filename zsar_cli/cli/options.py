@@ -238,12 +238,17 @@ R = TypeVar("R")
 
 def grouped(command: Callable[P, R]) -> Callable[..., R]:
     """A command whose parameters of these dataclasses are options, one for each field, on the command line."""
-    hints = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
+    # Not `get_type_hints`: in Python 3.10 that wraps what has the default None, and typer finds no option any more.
+    given = inspect.signature(command, eval_str=True).parameters
+    groups = {
+        name: one.annotation
+        for name, one in given.items()
+        if isinstance(one.annotation, type) and is_dataclass(one.annotation)
+    }
     parameters = []
-    for name, parameter in inspect.signature(command).parameters.items():
+    for name, parameter in given.items():
         if name not in groups:
-            parameters.append(parameter.replace(annotation=hints[name]))
+            parameters.append(parameter)
             continue
         kinds = get_type_hints(groups[name], include_extras=True)
         parameters += [
