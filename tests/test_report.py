@@ -761,7 +761,8 @@ def test_standard_output_gets_each_record_at_once():
 @pytest.mark.parametrize("kind", [signal.SIGINT, getattr(signal, "SIGKILL", None)])
 def test_signals_leave_whole_lines(tmp_path, kind):
     killed = kind != signal.SIGINT
-    for attempt in range(3):  # under load an interrupt has been seen to end the process like a kill; the lines are whole
+    # Under load an interrupt has been seen to end the process like a kill; the lines were whole then too.
+    for attempt in range(3):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         command = [sys.executable, "-c", SCRIPT, "jsonl", str(folder / "r.jsonl")]
