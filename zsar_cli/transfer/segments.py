@@ -133,7 +133,8 @@ def _moving_mean(scores: Array, width: int) -> Array:
 
 
 def _of_one_label(scores: Array, borders: Array, label: str, how: SegmentSettings) -> list[Segment]:
-    runs = [_narrowed(scores, *run) for run in _runs(scores >= how.offset) if scores[slice(*run)].max() >= how.onset]
+    found = [run for run in _runs(scores >= how.offset) if float(np.max(scores[slice(*run)])) >= how.onset]
+    runs = [_narrowed(scores, *run) for run in found]
     runs = _joined(runs, borders, how.min_gap)
     runs = [(first, end) for first, end in runs if borders[end] - borders[first] >= how.min_length]
     # What padding brings together is one segment.
@@ -141,7 +142,7 @@ def _of_one_label(scores: Array, borders: Array, label: str, how: SegmentSetting
     segments = []
     for first, end in runs:
         inside = scores[first:end]
-        peak = first + int(inside.argmax())
+        peak = first + int(np.argmax(inside))
         segments.append(
             Segment(
                 label,
