@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsar_cli.cli import options
-from zsar_cli.cli.console import Messages, one_place
+from zsar_cli.cli.console import Messages, Progressing, one_place
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.records import Summary
@@ -66,14 +66,8 @@ def run_job(
     counts = _Counts(len(inputs), done)
     try:
         with classifier, writer, messages.progress(len(inputs), hidden=watching) as progress:
-            for record in records:
-                writer.write(record)
-                counts.add(record)
-                progress.advance(failed=record.error is not None)
-                _tell(record, messages, shown=watching)
-                counts.thin += _tell_thin(record, messages, again=counts.thin > 0)
-                if _too_many(counts.summary.failed, stop, messages):
-                    break
+            # A function of its own: CPython 3.13 runs no `__exit__` for an interrupt at the jump of a loop in a `with`.
+            _write_each(records, writer, counts, stop, messages, progress, watching)
     except (KeyboardInterrupt, SystemExit):
         messages.info(str(counts))
         raise
@@ -82,6 +76,20 @@ def run_job(
     if counts.summary.done == 0:
         return 1
     return SOME_FAILED if counts.summary.failed else 0
+
+
+def _write_each(
+    records: Iterator[VideoRecord], writer: Writer, counts: _Counts, stop: StopOptions, messages: Messages,
+    progress: Progressing, watching: bool,
+) -> None:  # fmt: skip
+    for record in records:
+        writer.write(record)
+        counts.add(record)
+        progress.advance(failed=record.error is not None)
+        _tell(record, messages, shown=watching)
+        counts.thin += _tell_thin(record, messages, again=counts.thin > 0)
+        if _too_many(counts.summary.failed, stop, messages):
+            return
 
 
 def tell_specialists(classifier: Classifier, labelled: Labelled, messages: Messages) -> None:
