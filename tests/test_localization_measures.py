@@ -134,7 +134,8 @@ TRUTH = {
 }
 RESULTS = {"results": {"one": [{"label": "a", "score": 0.5, "segment": [0, 4]}], "two": []}}
 RECORDS = [
-    {"path": "x/one.mp4", "segments": [{"label": "a", "start": 0.0, "end": 4.0, "score": 0.5}], "error": None},
+    {"path": "x/one.mp4", "segments": [{"label": "a", "start": 0.0, "end": 4.0, "score": 3.0, "similarity": 0.5}],
+     "error": None},
     {"path": "x/two.mp4", "segments": None, "error": {"stage": "open"}},
 ]
 

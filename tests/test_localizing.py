@@ -89,7 +89,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def localize(paths: list[str], workers: int = 1) -> list:
     with Light(workers) as classifier:
         labelled = classifier.prepare(LabelSet.from_names(LIGHTS))
-        return list(localize_each(classifier, paths, labelled, SegmentSettings(smooth=(1,))))
+        return list(localize_each(classifier, paths, labelled, SegmentSettings()))
 
 
 def test_segments_are_where_things_happen(films: list[str]) -> None:
@@ -128,7 +128,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_writes_segments(zsar_here: Here, clip: Path, tmp_path: Path) -> None:
-    options = ("--window", 0.4, "--onset", 0.2, "--offset", 0.1, "--smooth", 1, "--no-cache")
+    options = ("--window", 0.4, "--onset", 0.2, "--change", 0.5, "--no-cache")
     run = zsar_here("localize", clip, *label_options(), *options, "-f", "jsonl", code=0)
     assert run.stderr.endswith("windows of 0.4 s, one every 0.2 s (--window, --stride)\n")
     (record,) = run.records
@@ -141,7 +141,7 @@ def test_the_command_writes_segments(zsar_here: Here, clip: Path, tmp_path: Path
     target = tmp_path / "segments.csv"
     zsar_here("localize", clip, *label_options(), *options, "-q", "-o", target, code=0)
     rows = list(csv.DictReader(io.StringIO(target.read_text(encoding="utf-8"))))
-    names = ("start", "end", "peak", "score")
+    names = ("start", "end", "peak", "score", "similarity")
     assert [[float(row[name]) for name in names] for row in rows] == [
         pytest.approx([one[name] for name in names], abs=1e-4) for one in record["segments"]
     ]
@@ -153,8 +153,8 @@ def test_a_number_of_windows_is_taken_as_it_is(zsar_here: Here, clip: Path) -> N
 
 
 def test_wrong_settings_are_named_before_any_work(zsar_here: Here, clip: Path) -> None:
-    run = zsar_here("localize", clip, *label_options(), "--onset", 1, "--offset", 2, code=2)
-    assert "offset is 2.0 and onset 1.0" in run.prose
+    run = zsar_here("localize", clip, *label_options(), "--offset", 2, code=2)
+    assert "offset is 2.0; it is a share" in run.prose
 
 
 def test_the_options_have_the_settings_own_defaults() -> None:

@@ -78,9 +78,9 @@ RECORDS = (DONE, FAILED, PARTIAL, NOT_UTF8)
 TIMED = replace(
     DONE,
     segments=(
-        Segment("riding a bike", 0.1 + 0.2, 2.5, 4.123456789, 1.25),
-        Segment("太极拳", 1.0, 7.2072072, 3.0, 5.5),
-        Segment("riding a bike", 6.0, 7.0, 2.5, 6.5),
+        Segment("riding a bike", 0.1 + 0.2, 2.5, 4.123456789, 1.5, 1.25),
+        Segment("太极拳", 1.0, 7.2072072, 3.0, 0.5, 5.5),
+        Segment("riding a bike", 6.0, 7.0, 2.5, 0.25, 6.5),
     ),
 )
 NOTHING = replace(PARTIAL, segments=())
@@ -101,7 +101,8 @@ NULL = type(None)
 RECORD_SCHEMA = {
     "path": str,
     "predictions": [{"label": str, "score": float, "similarity": float}],
-    "segments": (NULL, [{"label": str, "start": float, "end": float, "score": float, "peak": float}]),
+    "segments": (NULL, [{"label": str, "start": float, "end": float, "score": float, "similarity": float,
+                         "peak": float}]),
     "error": (NULL, {"stage": str, "reason": str, "decoder": (NULL, str)}),
     "video": (
         NULL,
@@ -246,15 +247,16 @@ def test_csv_has_a_row_per_prediction(tmp_path):
 def test_segments_come_in_every_format(tmp_path):
     first, second = json.loads(written("json", tmp_path, (TIMED, NOTHING)))["results"]
     assert fits(first, RECORD_SCHEMA) and fits(second, RECORD_SCHEMA) and second["segments"] == []
-    assert first["segments"][0] == {"label": "riding a bike", "start": 0.3, "end": 2.5, "score": 4.123457, "peak": 1.25}
+    assert first["segments"][0] == {"label": "riding a bike", "start": 0.3, "end": 2.5, "score": 4.123457,
+                                    "similarity": 1.5, "peak": 1.25}
     assert first["predictions"] == DONE.to_dict()["predictions"]
     (tmp_path / "result.json").unlink()
     rows = list(csv.DictReader(io.StringIO(written("csv", tmp_path, (TIMED, NOTHING)).decode())))
     names = ("rank", "label", "score", "similarity", "start", "end", "peak")
     assert [[row[name] for name in names] for row in rows] == [
-        ["", "riding a bike", "4.123457", "", "0.3", "2.5", "1.25"],
-        ["", "太极拳", "3.0", "", "1.0", "7.207207", "5.5"],
-        ["", "riding a bike", "2.5", "", "6.0", "7.0", "6.5"],
+        ["", "riding a bike", "4.123457", "1.5", "0.3", "2.5", "1.25"],
+        ["", "太极拳", "3.0", "0.5", "1.0", "7.207207", "5.5"],
+        ["", "riding a bike", "2.5", "0.25", "6.0", "7.0", "6.5"],
         ["", "", "", "", "", "", ""],
     ]
     (tmp_path / "result.csv").unlink()
@@ -273,7 +275,7 @@ def test_segments_come_in_every_format(tmp_path):
 
 
 def test_long_times_have_hours(tmp_path):
-    record = replace(TIMED, segments=(Segment("a", 59.96, 3725.04, 1.0, 70.0),))
+    record = replace(TIMED, segments=(Segment("a", 59.96, 3725.04, 1.0, 1.0, 70.0),))
     assert "     1:00.0 - 1:02:05.0    1.00  a\n" in written("table", tmp_path, [record]).decode()
 
 
@@ -464,9 +466,9 @@ def test_records_refuse_what_cannot_be():
     with pytest.raises(ValueError, match="no predictions"):
         VideoRecord("x", (Prediction("a", 0.1, 0.0),), error=Failure("open", "gone"))
     with pytest.raises(ValueError, match="no segments"):
-        VideoRecord("x", segments=(Segment("a", 0, 1, 1, 0),), error=Failure("open", "gone"))
+        VideoRecord("x", segments=(Segment("a", 0, 1, 1, 1, 0),), error=Failure("open", "gone"))
     with pytest.raises(ValueError, match="order of their starts"):
-        VideoRecord("x", segments=(Segment("a", 2, 3, 1, 2), Segment("a", 0, 1, 1, 0)))
+        VideoRecord("x", segments=(Segment("a", 2, 3, 1, 1, 2), Segment("a", 0, 1, 1, 1, 0)))
 
 
 def test_summary_counts():

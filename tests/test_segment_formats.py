@@ -16,9 +16,9 @@ from zsar_cli.records import Segment
 from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS, check_format, check_paths, format_for, open_writer
 
 SEGMENTS = (
-    Segment("riding a bike", 0.1 + 0.2, 2.5, 4.123456789, 1.25),
-    Segment("太极拳", 1.0, 7.2072072, 3.0, 5.5),
-    Segment('5 < 6 --> "7" & more', 3605.9996, 3725.0404, 2.5, 3700.0),
+    Segment("riding a bike", 0.1 + 0.2, 2.5, 4.123456789, 1.5, 1.25),
+    Segment("太极拳", 1.0, 7.2072072, 3.0, 0.5, 5.5),
+    Segment('5 < 6 --> "7" & more', 3605.9996, 3725.0404, 2.5, 0.25, 3700.0),
 )
 TIMED = replace(DONE, segments=SEGMENTS)
 NOTHING = replace(DONE, path="other.avi", segments=())
@@ -89,7 +89,7 @@ def test_activitynet_results_come_back(tmp_path):
     assert document["results"]["other"] == document["results"]["bad\nname"] == []
     for found, one in zip(document["results"]["a b"], SEGMENTS, strict=True):
         assert set(found) == {"label", "score", "segment"} and found["label"] == one.label
-        assert (*found["segment"], found["score"]) == pytest.approx((one.start, one.end, one.score), abs=1e-6)
+        assert (*found["segment"], found["score"]) == pytest.approx((one.start, one.end, one.similarity), abs=1e-6)
     assert json.loads(written("activitynet", tmp_path))["results"] == {}
 
 
@@ -132,7 +132,7 @@ def test_they_are_for_segments_alone(tmp_path, format):
 
 @pytest.mark.parametrize("format", SEGMENT_FORMATS)
 def test_no_character_acts(tmp_path, format):
-    text = written(format, tmp_path, replace(TIMED, segments=(Segment("a\u202eb", 0.0, 1.0, 1.0, 0.5),)))
+    text = written(format, tmp_path, replace(TIMED, segments=(Segment("a\u202eb", 0.0, 1.0, 1.0, 1.0, 0.5),)))
     assert "\u202e" not in text and "202e" in text
 
 

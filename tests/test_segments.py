@@ -11,7 +11,8 @@ import pytest
 
 from zsar_cli.errors import ConfigError
 from zsar_cli.records import Segment
-from zsar_cli.transfer.segments import SegmentSettings, above_background, cells, find_segments, soft_nms, tiou
+from zsar_cli.transfer.scenes import scene_borders
+from zsar_cli.transfer.segments import SegmentSettings, above_background, cells, find_segments
 
 
 def windows(duration, length, stride):
@@ -27,7 +28,7 @@ def windows(duration, length, stride):
 # --- an oracle: the same rules in plain Python, cell by cell ---
 
 
-def oracle(similarity, spans, labels, how):
+def oracle(similarity, spans, scenes, labels, how):
     middles = [(start + end) / 2 for start, end in spans]
     borders = [spans[0][0], *((a + b) / 2 for a, b in itertools.pairwise(middles)), spans[-1][1]]
     found = []
@@ -35,32 +36,20 @@ def oracle(similarity, spans, labels, how):
         values = [float(row[column]) for row in similarity]
         level = statistics.median(values)
         spread = max(1.4826 * statistics.median([abs(value - level) for value in values]), how.floor)
-        raw = [(value - level) / spread for value in values]
-        (width,) = how.smooth
-        scores = []
-        for i in range(len(raw)):
-            around = raw[max(0, i - (width - 1) // 2) : i + width // 2 + 1]
-            scores.append(sum(around) / len(around))
-        groups, current = [], []
-        for i, score in enumerate([*scores, -math.inf]):
-            if score >= how.offset:
-                current.append(i)
-            elif current:
-                groups.append(current)
-                current = []
-        groups = [group for group in groups if max(scores[i] for i in group) >= how.onset]
-        for group in groups:
-            ordered = sorted(scores[i] for i in group)
-            place = 0.75 * (len(ordered) - 1)
-            low = math.floor(place)
-            high = min(low + 1, len(ordered) - 1)
-            half = (ordered[low] + (place - low) * (ordered[high] - ordered[low])) / 2
-            while scores[group[0]] < half:
-                group.pop(0)
-            while scores[group[-1]] < half:
-                group.pop()
+        scores = [(value - level) / spread for value in values]
+        left = {scene: statistics.fmean(scores[a:b]) for scene, (a, b) in enumerate(itertools.pairwise(scenes))}
+        groups = []
+        while left and max(left.values()) >= how.onset:
+            best = max(left, key=left.get)
+            group = [best]
+            while group[0] - 1 in left and left[group[0] - 1] >= how.offset * left[best]:
+                group.insert(0, group[0] - 1)
+            while group[-1] + 1 in left and left[group[-1] + 1] >= how.offset * left[best]:
+                group.append(group[-1] + 1)
+            left = {scene: score for scene, score in left.items() if scene not in group}
+            groups.append(list(range(scenes[group[0]], scenes[group[-1] + 1])))
         joined = []
-        for group in groups:
+        for group in sorted(groups):
             if joined and borders[group[0]] - borders[joined[-1][-1] + 1] < how.min_gap:
                 joined[-1] = list(range(joined[-1][0], group[-1] + 1))
             else:
@@ -71,7 +60,9 @@ def oracle(similarity, spans, labels, how):
                 continue
             inside = [scores[i] for i in group]
             peak = group[inside.index(max(inside))]
-            found.append((label, start, end, sum(inside) / len(inside), (borders[peak] + borders[peak + 1]) / 2))
+            similar = statistics.fmean(values[i] for i in group)
+            middle = (borders[peak] + borders[peak + 1]) / 2
+            found.append((label, start, end, statistics.fmean(inside), similar, middle))
     return sorted(found, key=lambda one: (one[1], one[2], labels.index(one[0])))
 
 
@@ -81,42 +72,89 @@ def test_segments_are_those_of_plain_python(seed):
     spans = windows(float(random.uniform(5, 60)), 2.0, float(random.choice([0.5, 1.0, 2.0])))
     labels = ("a", "b", "c")
     similarity = random.normal(size=(len(spans), 3)) + 4 * (random.random((len(spans), 3)) < 0.2)
+    inner = np.flatnonzero(random.random(len(spans) - 1) < random.choice([0.3, 0.7, 1.0])) + 1
+    scenes = np.array([0, *inner, len(spans)])
     how = SegmentSettings(
-        onset=2.0, offset=float(random.choice([0.3, 1.0])), smooth=(int(random.integers(1, 5)),),
+        onset=float(random.choice([0.5, 2.0])), offset=float(random.choice([0.3, 0.5, 1.0])),
         min_length=float(random.choice([0.0, 2.0])), min_gap=float(random.choice([0.0, 1.5, 3.0])),
     )  # fmt: skip
-    found = find_segments(similarity, np.array(spans), labels, how)
-    expected = oracle(similarity, spans, labels, how)
+    found = find_segments(similarity, np.array(spans), scenes, labels, how)
+    expected = oracle(similarity, spans, scenes.tolist(), labels, how)
     assert [one.label for one in found] == [one[0] for one in expected]
     for one, other in zip(found, expected, strict=True):
-        assert (one.start, one.end, one.score, one.peak) == pytest.approx(other[1:], abs=1e-9)
+        values = (one.start, one.end, one.score, one.similarity, one.peak)
+        assert values == pytest.approx(other[1:], abs=1e-9)
+
+
+# --- scenes, against every possible division ---
+
+
+def best_division(rows, change):
+    """Of all divisions of a few windows that of the least cost."""
+    centred = rows - rows.mean(axis=0)
+    scaled = centred / np.sqrt((centred**2).sum(axis=1).mean())
+
+    def cost(borders):
+        parts = [scaled[a:b] for a, b in itertools.pairwise(borders)]
+        return sum(((part - part.mean(axis=0)) ** 2).sum() + change for part in parts)
+
+    inner = range(1, len(rows))
+    divisions = [(0, *some, len(rows)) for count in range(len(rows)) for some in itertools.combinations(inner, count)]
+    return list(min(divisions, key=cost))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scenes_are_the_best_of_all_divisions(seed):
+    random = np.random.default_rng(seed)
+    rows = random.normal(size=(9, 4)) + 2 * np.repeat(random.normal(size=(3, 4)), 3, axis=0)
+    change = float(random.choice([0.3, 0.8, 1.25, 2.0]))
+    assert scene_borders([rows], change).tolist() == best_division(rows, change)
+
+
+def test_scenes_do_not_depend_on_the_scale_of_a_model_nor_on_one_that_sees_nothing():
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(40, 5)) + 3 * np.repeat(random.normal(size=(5, 5)), 8, axis=0)
+    expected = scene_borders([rows], 1.0).tolist()
+    assert len(expected) > 3
+    assert scene_borders([rows * 100 + 7], 1.0).tolist() == expected
+    assert scene_borders([rows, rows * 0.01], 1.0).tolist() == expected
+    # A blind model takes half of the weight and gives nothing for it: as if a scene cost twice as much.
+    assert scene_borders([rows, np.ones((40, 3))], 0.5).tolist() == expected
+
+
+def test_what_looks_alike_is_one_scene_up_to_a_length():
+    assert scene_borders([np.ones((1, 4))], 1.0).tolist() == [0, 1]
+    assert scene_borders([np.ones((50, 4))], 1.0).tolist() == [0, 50]
+    long = scene_borders([np.ones((150, 4))], 1.0)
+    assert long[0] == 0 and long[-1] == 150 and len(long) == 4 and np.diff(long).max() <= 60
 
 
 # --- planted actions ---
 
 
 def planted(duration, length, stride, actions, labels):
-    """Similarity of windows to labels, and spans: a window's embedding is the mean of what happens in it.
+    """Similarity of windows to labels, spans and embeddings: that of a window is the mean of what happens in it.
 
     Each label has a vector of its own and what happens beside them another one; all share most of their direction, as
     embeddings of real videos do.
     """
     vectors = np.hstack([np.full((len(labels) + 1, 1), 0.7**0.5), 0.3**0.5 * np.eye(len(labels) + 1)])
     spans = windows(duration, length, stride)
-    rows = []
+    rows, visual = [], []
     for start, end in spans:
         shares = [
             sum(max(0.0, min(end, b) - max(start, a)) for name, a, b in actions if name == label) / (end - start)
             for label in labels
         ]
         mean = np.array([*shares, 1 - sum(shares)]) @ vectors
+        visual.append(mean)
         rows.append(vectors[:-1] @ mean / np.linalg.norm(mean) / 0.06)
-    return np.array(rows), np.array(spans)
+    return np.array(rows), np.array(spans), np.array(visual)
 
 
-@pytest.mark.parametrize(("length", "stride", "smooth"), [(1, 1, 1), (2, 1, 1), (2, 1, 3), (4, 2, 1), (3, 2, 3)])
+@pytest.mark.parametrize(("length", "stride"), [(1, 1), (2, 1), (4, 2), (3, 2), (4, 4)])
 @pytest.mark.parametrize("seed", range(8))
-def test_borders_are_within_a_stride_of_planted_actions(length, stride, smooth, seed):
+def test_borders_are_within_a_stride_of_planted_actions(length, stride, seed):
     random = np.random.default_rng(seed)
     labels, actions, now = ("run", "jump", "swim", "read"), [], 0.0
     for index in random.permutation([0, 1, 2, 3, 0, 1, 2, 3]):
@@ -124,10 +162,10 @@ def test_borders_are_within_a_stride_of_planted_actions(length, stride, smooth, 
         end = now + random.uniform(8, 12)
         actions.append((labels[index], now, end))
         now = end
-    similarity, spans = planted(now + 20, length, stride, actions, labels)
+    similarity, spans, visual = planted(now + 20, length, stride, actions, labels)
     # A window half of one thing and half of another is a little nearer to everything; the floor keeps that out.
-    how = SegmentSettings(onset=3.0, offset=1.5, smooth=(smooth,), floor=0.5)
-    found = find_segments(similarity, spans, labels, how)
+    how = SegmentSettings(onset=3.0, floor=0.5)
+    found = find_segments(similarity, spans, scene_borders([visual], how.change), labels, how)
     assert [one.label for one in found] == [name for name, _, _ in actions]
     for one, (_, start, end) in zip(found, actions, strict=True):
         assert abs(one.start - start) <= stride and abs(one.end - end) <= stride
@@ -138,7 +176,8 @@ def test_two_labels_may_happen_at_once():
     similarity = np.zeros((30, 2))
     similarity[5:15, 0] = similarity[8:20, 1] = 3.0
     spans = np.array(windows(30.0, 1.0, 1.0))
-    phone, walk = find_segments(similarity, spans, ("phone", "walk"), SegmentSettings(smooth=(1,)))
+    scenes = scene_borders([similarity], 1.0)
+    phone, walk = find_segments(similarity, spans, scenes, ("phone", "walk"), SegmentSettings())
     assert (phone.label, phone.start, phone.end, walk.label, walk.start, walk.end) == ("phone", 5, 15, "walk", 8, 20)
 
 
@@ -146,8 +185,8 @@ def test_a_label_that_scores_high_or_noisy_everywhere_is_background():
     random = np.random.default_rng(0)
     similarity = random.normal(size=(200, 1)) * 0.01 + 5  # below the floor
     spans = np.array(windows(200.0, 1.0, 1.0))
-    assert find_segments(similarity, spans, ("a",), SegmentSettings()) == ()
-    assert find_segments(similarity[:1], spans[:1], ("a",), SegmentSettings()) == ()
+    assert find_segments(similarity, spans, np.arange(201), ("a",), SegmentSettings()) == ()
+    assert find_segments(similarity[:1], spans[:1], np.arange(2), ("a",), SegmentSettings()) == ()
 
 
 def test_adding_to_a_label_or_scaling_its_spread_moves_nothing():
@@ -161,9 +200,8 @@ def test_adding_to_a_label_or_scaling_its_spread_moves_nothing():
 def runs(pattern, **how):
     """(start, end) of what is found where a pattern of one-second windows has an x."""
     similarity = np.array([[4.0 * (mark == "x")] for mark in pattern])
-    found = find_segments(
-        similarity, np.array(windows(len(pattern), 1.0, 1.0)), ("a",), SegmentSettings(smooth=(1,), **how)
-    )
+    spans = np.array(windows(len(pattern), 1.0, 1.0))
+    found = find_segments(similarity, spans, np.arange(len(spans) + 1), ("a",), SegmentSettings(**how))
     return [(one.start, one.end) for one in found]
 
 
@@ -188,26 +226,16 @@ def test_only_the_best_of_a_label_are_kept():
     similarity = np.zeros((40, 1))
     similarity[5:8], similarity[15:18], similarity[30:33] = 2.0, 4.0, 3.0
     spans = np.array(windows(40.0, 1.0, 1.0))
-    found = find_segments(similarity, spans, ("a",), SegmentSettings(smooth=(1,), max_per_label=2))
+    found = find_segments(similarity, spans, np.arange(41), ("a",), SegmentSettings(max_per_label=2))
     assert [one.start for one in found] == [15, 30]
 
 
-def test_one_segment_of_each_action_is_left_of_several_scales():
-    similarity = np.zeros((80, 1))
-    similarity[10:40], similarity[60:63] = 3.0, 3.0
-    spans = np.array(windows(80.0, 1.0, 1.0))
-    found = find_segments(similarity, spans, ("a",), SegmentSettings(smooth=(1, 5)))
-    assert [(one.start, one.end) for one in found] == [(10, 40), (60, 63)]
-
-
-def test_soft_nms_lowers_what_overlaps():
-    best, near = Segment("a", 0, 10, 5.0, 5), Segment("a", 8, 18, 4.0, 9)
-    far, same = Segment("a", 30, 40, 3.0, 35), Segment("a", 1, 10, 4.9, 5)
-    kept = soft_nms([far, same, near, best])
-    assert [(one.start, one.score) for one in kept] == [
-        (0, 5.0), (8, pytest.approx(4 * math.exp(-((2 / 18) ** 2) / 0.5))), (30, 3.0)
-    ]  # fmt: skip
-    assert tiou(best, near) == pytest.approx(2 / 18) and tiou(best, far) == 0.0 and tiou(best, best) == 1.0
+def test_a_weaker_action_beside_a_stronger_one_is_a_segment_of_its_own():
+    similarity = np.zeros((40, 1))
+    similarity[5:8], similarity[8:12], similarity[12:14] = 8.0, 3.0, 8.0
+    spans = np.array(windows(40.0, 1.0, 1.0))
+    found = find_segments(similarity, spans, np.arange(41), ("a",), SegmentSettings())
+    assert [(one.start, one.end) for one in found] == [(5, 8), (8, 12), (12, 14)]
 
 
 def test_cells_part_the_video_at_the_middles_of_windows():
@@ -218,8 +246,9 @@ def test_cells_part_the_video_at_the_middles_of_windows():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"onset": 1.0, "offset": 2.0}, "offset is 2.0 and onset 1.0"),
-        ({"smooth": ()}, "smooth is empty"),
+        ({"offset": 2.0}, "offset is 2.0; it is a share"),
+        ({"onset": 0.0}, "onset"),
+        ({"change": -1.0}, "change"),
         ({"floor": 0.0}, "floor"),
         ({"min_gap": -1.0}, "min_gap"),
         ({"max_per_label": 0}, "max_per_label"),
@@ -233,6 +262,6 @@ def test_settings_refuse_what_cannot_be(how, message):
 
 def test_a_segment_has_a_length():
     with pytest.raises(ValueError, match="is no segment"):
-        Segment("a", 2.0, 2.0, 1.0, 2.0)
+        Segment("a", 2.0, 2.0, 1.0, 1.0, 2.0)
     with pytest.raises(ValueError, match="is no segment"):
-        Segment("a", 0.0, 2.0, math.nan, 2.0)
+        Segment("a", 0.0, 2.0, 1.0, math.nan, 2.0)

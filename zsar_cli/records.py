@@ -63,6 +63,7 @@ class Segment:
         label: its name.
         start, end: seconds from the first frame; start < end.
         score: mean over the segment of how far the label stands above its background, in units of its spread there.
+        similarity: mean over the segment, as of a `Prediction`: compares segments of different videos.
         peak: seconds, where it stands highest.
 
     Raises:
@@ -73,10 +74,12 @@ class Segment:
     start: float
     end: float
     score: float
+    similarity: float
     peak: float
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, (self.start, self.end, self.score, self.peak))) or self.start >= self.end:
+        numbers = (self.start, self.end, self.score, self.similarity, self.peak)
+        if not all(map(math.isfinite, numbers)) or self.start >= self.end:
             raise ValueError(f"{self} is no segment")
 
     def to_dict(self) -> dict[str, Any]:

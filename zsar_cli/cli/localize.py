@@ -33,15 +33,17 @@ Format = Annotated[
 ]
 Onset = Annotated[
     float,
-    option("--onset", "A segment reaches this score: spreads above the label's usual level in the video.",
+    option("--onset", "The best scene of a segment scores this: spreads above the label's usual level in the video.",
            panel=SEGMENTS),
 ]  # fmt: skip
-Offset = Annotated[float, option("--offset", "It lasts while the score is at least this.", panel=SEGMENTS)]
-Smooth = Annotated[
-    list[int],
-    option("--smooth", "Windows to average scores over; given several times, what each finds is merged.",
-           panel=SEGMENTS),
-]  # fmt: skip
+Offset = Annotated[
+    float,
+    option("--offset", "It lasts over neighbouring scenes of at least this share of its best score.", panel=SEGMENTS),
+]
+Change = Annotated[
+    float,
+    option("--change", "How different a scene may look in itself: lower for more and shorter scenes.", panel=SEGMENTS),
+]
 MinLength = Annotated[float, option("--min-length", "Seconds; drop shorter segments.", panel=SEGMENTS)]
 MinGap = Annotated[float, option("--min-gap", "Seconds; fill shorter gaps in a label.", panel=SEGMENTS)]
 Pad = Annotated[float, option("--pad", "Seconds to add on both sides.", panel=SEGMENTS)]
@@ -55,8 +57,8 @@ class SegmentOptions:
     """How segments are found; the defaults are those of `SegmentSettings`."""
 
     onset: Onset = 2.0
-    offset: Offset = 1.0
-    smooth: Smooth = (3,)  # type: ignore[assignment]
+    offset: Offset = 0.5
+    change: Change = 1.0
     min_length: MinLength = 0.0
     min_gap: MinGap = 0.0
     pad: Pad = 0.0
@@ -70,7 +72,7 @@ class SegmentOptions:
         """
         from zsar_cli.transfer.segments import SegmentSettings
 
-        return SegmentSettings(**{**vars(self), "smooth": tuple(self.smooth)})
+        return SegmentSettings(**vars(self))
 
 
 @options.grouped
@@ -93,7 +95,8 @@ def localize(
 ) -> int:
     """Say when each of your labels happens in each video.
 
-    A label is found where it stands out from the rest of the same video; what lasts for most of it is its background.
+    A video is divided into scenes that look alike, and a label is found in those where it stands out from the rest of
+    the same video; what lasts for most of it is its background.
     Segments of different labels may overlap.
 
     Example: zsar localize film.mp4 --labels actions.txt -o segments.jsonl

@@ -88,16 +88,16 @@ def _own(path: Path, records: Iterable[Any]) -> Videos:
         if video in paths:
             raise UsageError(f"{path}: {paths[video]} and {name} would both be '{video}'; rename one")
         paths[video] = name
-        videos[video] = tuple(_timed(path, video, one) for one in segments or ())
+        videos[video] = tuple(_timed(path, video, one, "similarity") for one in segments or ())
     return videos
 
 
-def _timed(path: Path, video: str, value: Any) -> Timed:
+def _timed(path: Path, video: str, value: Any, score: str = "score") -> Timed:
     one = _mapping(value, path, f"an entry of {video!r}")
     borders = one.get("segment", [one.get("start"), one.get("end")])
     try:
         start, end = (float(border) for border in borders)
-        timed = Timed(str(one["label"]), start, end, float(one.get("score", 1.0)))
+        timed = Timed(str(one["label"]), start, end, float(one.get(score, 1.0)))
     except (TypeError, ValueError, KeyError):
         timed = None
     if timed is None or not all(map(math.isfinite, timed[1:])) or timed.start > timed.end:

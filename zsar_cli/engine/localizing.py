@@ -8,6 +8,7 @@ from dataclasses import replace
 from zsar_cli.engine.classifier import Classifier, Labelled, Views
 from zsar_cli.errors import InputError
 from zsar_cli.records import VideoRecord
+from zsar_cli.transfer.scenes import scene_borders
 from zsar_cli.transfer.segments import SegmentSettings, find_segments
 
 __all__ = ["FEWEST", "localize_each"]
@@ -42,4 +43,6 @@ def _localized(classifier: Classifier, video: Views, labelled: Labelled, how: Se
         facts = replace(record.facts, notes=(*record.facts.notes, note))
         return replace(record, facts=facts, segments=())
     similarity = classifier.window_similarity(video, labelled).double().cpu().numpy()
-    return replace(record, segments=find_segments(similarity, video[0].spans.numpy(), labelled.labels.names, how))
+    scenes = scene_borders([part.windows.double().numpy() for part in video], how.change)
+    found = find_segments(similarity, video[0].spans.numpy(), scenes, labelled.labels.names, how)
+    return replace(record, segments=found)

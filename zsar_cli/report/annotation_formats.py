@@ -15,7 +15,10 @@ __all__ = ["ActivityNetWriter", "LabelStudioWriter"]
 
 
 class ActivityNetWriter(Writer):
-    """What ActivityNet's evaluation reads; a video's id is its file name without the suffix."""
+    """What ActivityNet's evaluation reads; a video's id is its file name without the suffix.
+
+    The score is the similarity, because that evaluation ranks the segments of all videos together.
+    """
 
     @classmethod
     def check_paths(cls, paths: Sequence[str]) -> None:
@@ -33,7 +36,7 @@ class ActivityNetWriter(Writer):
 
     def _record(self, record: VideoRecord) -> bytes:
         found = [
-            {"label": one["label"], "score": one["score"], "segment": [one["start"], one["end"]]}
+            {"label": one["label"], "score": one["similarity"], "segment": [one["start"], one["end"]]}
             for one in (segment.to_dict() for segment in segments_of(record))
         ]
         separator = ",\n" if self.summary.total else "\n"

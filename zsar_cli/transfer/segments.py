@@ -2,25 +2,24 @@
 
 Shape letters: N windows of a video, U labels. What a label scores depends on its words and on the scene, so a fixed
 threshold on similarities means nothing. Each label is measured against its own background, the other windows of the
-same video, and found where it rises above that: by two thresholds, as in the `Binarize` of pyannote.audio.
+same video, and found in the scenes where it rises above that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsar_cli.records import Segment
-from zsar_cli.settings import Count, Number, Positive, Weight, settings
+from zsar_cli.settings import Count, Positive, Weight, settings
 
-__all__ = ["SegmentSettings", "above_background", "cells", "find_segments", "soft_nms", "tiou"]
+__all__ = ["SegmentSettings", "above_background", "cells", "find_segments"]
 
 Array = NDArray[np.float64]
 _NORMAL = 1.4826  # a normal distribution's standard deviation is this times its median absolute deviation
-_WIDTH = 0.5  # of the Gaussian by which soft-NMS lowers scores, in units of squared tIoU
 
 
 @settings
@@ -28,13 +27,13 @@ _WIDTH = 0.5  # of the Gaussian by which soft-NMS lowers scores, in units of squ
 class SegmentSettings:
     """How segments are found. Scores are in units of the label's own spread over the video.
 
-    The defaults balance what is missed and what is wrong: lower thresholds give a better average precision, which
-    counts wrong segments of low scores for little, and lists that nobody would read.
+    The defaults balance what is missed and what is wrong: a lower onset gives a better average precision, which counts
+    wrong segments of low scores for little, and lists that nobody would read.
 
     Args:
-        onset: a segment reaches this score somewhere.
-        offset: it lasts while the score is at least this; not above `onset`.
-        smooth: windows of each moving mean; what several find is merged by `soft_nms`.
+        onset: a segment's best scene scores this or more.
+        offset: it lasts over the neighbouring scenes that score at least this share of the best one.
+        change: how different the windows of a scene may look, see `scenes.scene_borders`.
         floor: the least spread a label is taken to have, in units of similarity, so that noise in a video in which
             nothing changes does not count as much.
         min_length: seconds; shorter segments are dropped.
@@ -43,9 +42,9 @@ class SegmentSettings:
         max_per_label: only a label's best so many segments are kept; None keeps all.
     """
 
-    onset: Number = 2.0
-    offset: Number = 1.0
-    smooth: tuple[Count, ...] = (3,)
+    onset: Positive = 2.0
+    offset: Positive = 0.5
+    change: Positive = 1.0
     floor: Positive = 0.25
     min_length: Weight = 0.0
     min_gap: Weight = 0.0
@@ -53,29 +52,32 @@ class SegmentSettings:
     max_per_label: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.offset > self.onset:
-            raise ValueError(f"offset is {self.offset} and onset {self.onset}: a segment ends below where it begins")
-        if not self.smooth:
-            raise ValueError("smooth is empty; give a number of windows, 1 for none")
+        if self.offset > 1:
+            raise ValueError(f"offset is {self.offset}; it is a share of the best score, at most 1")
 
 
-def find_segments(similarity: Array, spans: Array, labels: Sequence[str], how: SegmentSettings) -> tuple[Segment, ...]:
+def find_segments(
+    similarity: Array, spans: Array, scenes: NDArray[np.int64], labels: Sequence[str], how: SegmentSettings
+) -> tuple[Segment, ...]:
     """When each label happens. Those of different labels may overlap.
 
     Args:
         similarity: [N, U], of each window to each label.
         spans: [N, 2], seconds, in order.
+        scenes: [K + 1], the first window of each of K scenes, and N; see `scenes.scene_borders`.
         labels: U names.
 
     Returns:
         segments in the order of their starts, never outside the first start and the last end of `spans`.
     """
     scores, borders = above_background(similarity, how.floor), cells(spans)
+    means = np.add.reduceat(scores, scenes[:-1], axis=0) / np.diff(scenes)[:, None]
     found: list[Segment] = []
     for column, label in enumerate(labels):
-        scales = [_of_one_label(_moving_mean(scores[:, column], width), borders, label, how) for width in how.smooth]
-        segments = soft_nms([segment for scale in scales for segment in scale])
-        found += segments[: how.max_per_label]
+        runs = [(int(scenes[first]), int(scenes[end])) for first, end in _around_peaks(means[:, column], how)]
+        values = scores[:, column], similarity[:, column]
+        segments = [_segment(label, run, *values, borders, how.pad) for run in _shaped(runs, borders, how)]
+        found += sorted(segments, key=lambda segment: -segment.score)[: how.max_per_label]
     return tuple(sorted(found, key=lambda segment: (segment.start, segment.end, labels.index(segment.label))))
 
 
@@ -97,79 +99,44 @@ def cells(spans: Array) -> Array:
     return np.concatenate([spans[:1, 0], (middles[:-1] + middles[1:]) / 2, spans[-1:, 1]])
 
 
-def soft_nms(segments: Sequence[Segment]) -> list[Segment]:
-    """Best first, each score lowered by exp(-tIoU^2 / 0.5) for each better segment (Bodla et al., ICCV 2017, arXiv
-    1704.04503); what is left with less than half of its score is dropped.
+def _around_peaks(scores: Array, how: SegmentSettings) -> list[tuple[int, int]]:
+    """First and one past the last scene of each segment of one label, in order: best first, each takes its neighbours.
 
-    Args:
-        segments: of one label. Those that do not overlap stay as they are.
+    A scene that the action fills only in part scores in proportion, hence a share of the best score.
     """
-    kept: list[Segment] = []
-    left = [(segment, 1.0) for segment in segments]
-    while left:
-        best = max(left, key=lambda pair: pair[0].score * pair[1])
-        left.remove(best)
-        chosen, share = best
-        kept.append(replace(chosen, score=chosen.score * share))
-        lowered = [(one, share * float(np.exp(-(tiou(chosen, one) ** 2) / _WIDTH))) for one, share in left]
-        left = [pair for pair in lowered if pair[1] >= 0.5]
-    return kept
+    free = np.ones(len(scores), dtype=bool)
+    runs = []
+    for peak in np.argsort(-scores, kind="stable").tolist():
+        if scores[peak] < how.onset:
+            break
+        if not free[peak]:
+            continue
+        belongs = free & (scores >= how.offset * scores[peak])
+        before, after = np.flatnonzero(~belongs[:peak]), np.flatnonzero(~belongs[peak:])
+        first = int(before[-1]) + 1 if len(before) else 0
+        end = peak + int(after[0]) if len(after) else len(scores)
+        free[first:end] = False
+        runs.append((first, end))
+    return sorted(runs)
 
 
-def tiou(a: Segment, b: Segment) -> float:
-    """Length of what two segments share over the length of what they cover."""
-    shared = max(0.0, min(a.end, b.end) - max(a.start, b.start))
-    return shared / ((a.end - a.start) + (b.end - b.start) - shared)
+def _shaped(runs: Sequence[tuple[int, int]], borders: Array, how: SegmentSettings) -> list[tuple[int, int]]:
+    """Runs of windows with short gaps filled, without short runs; what padding brings together is one."""
+    whole = [run for run in _joined(runs, borders, how.min_gap) if borders[run[1]] - borders[run[0]] >= how.min_length]
+    return _joined(whole, borders, 2 * how.pad, touching=how.pad > 0)
 
 
-def _moving_mean(scores: Array, width: int) -> Array:
-    """Mean of `width` windows around each; at the ends of those that there are."""
-    before, after = (width - 1) // 2, width // 2
-    total = np.concatenate([[0.0], np.cumsum(scores)])
-    first = np.maximum(np.arange(len(scores)) - before, 0)
-    last = np.minimum(np.arange(len(scores)) + after + 1, len(scores))
-    result: Array = (total[last] - total[first]) / (last - first)
-    return result
-
-
-def _of_one_label(scores: Array, borders: Array, label: str, how: SegmentSettings) -> list[Segment]:
-    found = [run for run in _runs(scores >= how.offset) if float(np.max(scores[slice(*run)])) >= how.onset]
-    runs = [_narrowed(scores, *run) for run in found]
-    runs = _joined(runs, borders, how.min_gap)
-    runs = [(first, end) for first, end in runs if borders[end] - borders[first] >= how.min_length]
-    # What padding brings together is one segment.
-    runs = _joined(runs, borders, 2 * how.pad, touching=how.pad > 0)
-    segments = []
-    for first, end in runs:
-        inside = scores[first:end]
-        peak = first + int(np.argmax(inside))
-        segments.append(
-            Segment(
-                label,
-                start=float(max(borders[first] - how.pad, borders[0])),
-                end=float(min(borders[end] + how.pad, borders[-1])),
-                score=float(inside.mean()),
-                peak=float((borders[peak] + borders[peak + 1]) / 2),
-            )
-        )
-    return segments
-
-
-def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and one past the last index of each run of true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
-    return [(int(first), int(end)) for first, end in edges.reshape(-1, 2)]
-
-
-def _narrowed(scores: Array, first: int, end: int) -> tuple[int, int]:
-    """Without what lies at the ends below half of the run's upper quartile.
-
-    A window that an action fills only in part, or a mean that does, scores in proportion: half of the full score is
-    where the action begins.
-    """
-    half = np.quantile(scores[first:end], 0.75) / 2
-    inside = np.flatnonzero(scores[first:end] >= half)
-    return first + int(inside[0]), first + int(inside[-1]) + 1
+def _segment(label: str, run: tuple[int, int], scores: Array, similarity: Array, borders: Array, pad: float) -> Segment:
+    first, end = run
+    peak = first + int(np.argmax(scores[first:end]))
+    return Segment(
+        label,
+        start=float(max(borders[first] - pad, borders[0])),
+        end=float(min(borders[end] + pad, borders[-1])),
+        score=float(scores[first:end].mean()),
+        similarity=float(similarity[first:end].mean()),
+        peak=float((borders[peak] + borders[peak + 1]) / 2),
+    )
 
 
 def _joined(

@@ -1,0 +1,263 @@
+"""How well `zsar localize` finds actions in films that are joined from labelled clips, beside two naive ways.
+
+    python examples/benchmarks/films.py clips/manifest.tsv clips2/manifest.tsv
+    python examples/benchmarks/films.py clips/manifest.tsv --model movinet.tflite --seen-labels kinetics600.txt
+
+Manifests are tab-separated with the columns `path` (relative to the manifest) and `label`. Each clip is used once, in
+a film of 6 to 10; a third of the labels is not asked for, and their clips are context in which nothing is to be found.
+Black lies between some clips, and every clip keeps its own frame rate. With --films the films, and the truth as
+ActivityNet's JSON, are kept in a folder.
+
+Printed: mAP at tIoU 0.5 and over 0.3:0.1:0.7, and F1 at 0.5 of all segments, on one half of the films with what was
+chosen on the other. The naive ways: the best label of every window, equal neighbours merged; and one threshold for all
+labels and films on similarity, chosen for the best mAP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zsar_cli.data.timed import Timed, read_truth
+from zsar_cli.engine.loading import load
+from zsar_cli.engine.pipeline import EmbedSettings
+from zsar_cli.evaluation.localization import THUMOS, mean_average_precision
+from zsar_cli.labels import LabelSet
+from zsar_cli.transfer.scenes import scene_borders
+from zsar_cli.transfer.segments import SegmentSettings, cells, find_segments
+
+WIDTH, HEIGHT, LONGEST = 320, 240, 12.0  # pixels; seconds of a clip
+THRESHOLDS = np.arange(-1.0, 6.01, 0.25)  # of similarity
+Array = NDArray[np.float64]
+
+
+class Film(NamedTuple):
+    """Windows of one film: similarity [N, U], spans [N, 2], embeddings [N, D], and what happens in it."""
+
+    name: str
+    similarity: Array
+    spans: Array
+    visual: Array
+    truth: tuple[Timed, ...]
+
+
+Way = Callable[[Film, Sequence[str]], list[Timed]]
+
+
+def main() -> None:
+    """Make the films, embed them once, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifests", type=Path, nargs="+")
+    parser.add_argument("--films", type=Path, help="folder to keep the films in, and to take them from next time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--seen-labels", type=Path)
+    parser.add_argument("--window", type=float, default=4.0)
+    parser.add_argument("--stride", type=float, default=2.0)
+    parser.add_argument("--precision", default="auto")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.films or Path(scratch)
+        if not (folder / "truth.json").exists():
+            folder.mkdir(exist_ok=True)
+            make_films(given.manifests, folder, random.Random(given.seed))
+        films, labels = embedded(folder, given)
+        report(films, labels)
+
+
+# --- films ---
+
+
+def make_films(manifests: Sequence[Path], folder: Path, rng: random.Random) -> None:
+    """Write film-00.mp4 and so on, truth.json and labels.txt."""
+    clips = [clip for manifest in manifests for clip in read_manifest(manifest)]
+    names = sorted({label for _, label in clips})
+    context = set(rng.sample(names, len(names) // 3))
+    (folder / "labels.txt").write_text("\n".join(name for name in names if name not in context), encoding="utf-8")
+    rng.shuffle(clips)
+    database = {}
+    while clips:
+        count = min(len(clips), rng.randint(6, 10))
+        part, clips = clips[:count], clips[count:]
+        name = f"film-{len(database):02}"
+        happens = write_film(folder / f"{name}.mp4", part, rng)
+        annotations = [
+            {"label": label, "segment": [start, end]} for label, start, end in happens if label not in context
+        ]
+        database[name] = {"subset": "test", "annotations": annotations}
+    (folder / "truth.json").write_text(json.dumps({"database": database}, indent=1), encoding="utf-8")
+
+
+def read_manifest(manifest: Path) -> list[tuple[Path, str]]:
+    """Paths and labels."""
+    with open(manifest, encoding="utf-8", newline="") as file:
+        return [(manifest.parent / row["path"], row["label"]) for row in csv.DictReader(file, delimiter="\t")]
+
+
+def write_film(target: Path, clips: Iterable[tuple[Path, str]], rng: random.Random) -> list[tuple[str, float, float]]:
+    """Clip after clip; returns when each is shown, in seconds."""
+    happens, now = [], 0.0
+    with av.open(str(target), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "26", "g": "50"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for path, label in clips:
+            begin = now
+            for image, shown in frames_of(path):
+                put(out, stream, image, begin + shown)
+                now = begin + shown
+            now += 0.04
+            happens.append((label, begin, now))
+            if rng.random() < 0.4:
+                for _ in range(rng.randint(20, 40)):
+                    put(out, stream, np.zeros((HEIGHT, WIDTH, 3), np.uint8), now)
+                    now += 0.1
+        out.mux(stream.encode(None))
+    return happens
+
+
+def frames_of(path: Path) -> Iterator[tuple[NDArray[np.uint8], float]]:
+    """Frames in the shape of the film, and the seconds since the first."""
+    titles = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}  # 19 does so by itself
+    with av.open(str(path), **titles) as source:
+        first = last = None
+        for frame in source.decode(video=0):
+            if frame.time is None or (last is not None and frame.time < last + 0.002):
+                continue
+            first, last = frame.time if first is None else first, frame.time
+            if last - first >= LONGEST:
+                return
+            yield letterboxed(frame), last - first
+
+
+def letterboxed(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """The whole frame in the middle of a black one."""
+    scale = min(WIDTH / frame.width, HEIGHT / frame.height)
+    width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    left, top = (WIDTH - width) // 2, (HEIGHT - height) // 2
+    shaped = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+    image[top : top + height, left : left + width] = shaped
+    return image
+
+
+def put(out: av.container.OutputContainer, stream: av.VideoStream, image: NDArray[np.uint8], now: float) -> None:
+    """One frame, shown from `now` on."""
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    frame.pts, frame.time_base = round(now * 1000), Fraction(1, 1000)
+    out.mux(stream.encode(frame))
+
+
+# --- comparison ---
+
+
+def embedded(folder: Path, given: argparse.Namespace) -> tuple[list[Film], tuple[str, ...]]:
+    """Similarity of each window of each film to each label that is asked for."""
+    labels, truth = LabelSet.read(folder / "labels.txt"), read_truth(folder / "truth.json")
+    settings = EmbedSettings({"window": given.window, "stride": given.stride})
+    films = []
+    with load(
+        given.model, seen_labels=given.seen_labels, precision=given.precision, embedding=settings,
+        cache_dir=folder / "cache",
+    ) as classifier:  # fmt: skip
+        labelled = classifier.prepare(labels)
+        for name, item in zip(truth, classifier.embed(str(folder / f"{name}.mp4") for name in truth), strict=True):
+            if isinstance(item, Exception):
+                raise item
+            similarity = classifier.window_similarity(item, labelled).double().numpy()
+            films.append(Film(name, similarity, item[0].spans.numpy(), item[0].windows.double().numpy(), truth[name]))
+    return films, labels.names
+
+
+def report(films: Sequence[Film], labels: Sequence[str]) -> None:
+    """Each way on the one half of the films with what was chosen on the other, and the reverse."""
+    halves = films[0::2], films[1::2]
+    seconds = sum(film.spans[-1, 1] for film in films)
+    segments = sum(len(film.truth) for film in films)
+    print(f"{len(films)} films, {seconds / 60:.0f} min, {len(labels)} labels, {segments} segments")
+    print(f"{'':24}{'mAP@0.5':>10}{'mAP@0.3:0.7':>13}{'F1@0.5':>8}{'segments':>10}")
+    thresholds = [max(THRESHOLDS, key=lambda value: measure(half, labels, threshold_at(value))[0]) for half in halves]
+    show("best label per window", [measure(half, labels, best_label) for half in halves])
+    show("one threshold", [measure(halves[0], labels, threshold_at(thresholds[1])),
+                           measure(halves[1], labels, threshold_at(thresholds[0]))])  # fmt: skip
+    show("zsar localize", [measure(half, labels, found) for half in halves])
+
+
+def show(name: str, measures: Sequence[tuple[float, ...]]) -> None:
+    """The mean of both halves."""
+    precision, mean, f1, count = np.mean(measures, axis=0)
+    print(f"{name:24}{100 * precision:>10.1f}{100 * mean:>13.1f}{100 * f1:>8.1f}{count:>10.0f}")
+
+
+def measure(films: Sequence[Film], labels: Sequence[str], way: Way) -> tuple[float, float, float, float]:
+    """mAP at 0.5, its mean over 0.3:0.1:0.7, F1 at 0.5, number of segments."""
+    results = {film.name: way(film, labels) for film in films}
+    truth = {film.name: film.truth for film in films}
+    precision = mean_average_precision(results, truth)
+    count = sum(map(len, results.values()))
+    right = sum(matched(results[film.name], film.truth) for film in films)
+    f1 = 2 * right / max(1, count + sum(len(film.truth) for film in films))
+    return precision.mean_at(0.5), precision.mean_over(THUMOS), f1, float(count)
+
+
+def matched(results: Sequence[Timed], truth: Sequence[Timed]) -> int:
+    """How many true segments one result of their label overlaps by half or more."""
+    return sum(any(one.label == true.label and overlap(one, true) >= 0.5 for one in results) for true in truth)
+
+
+def overlap(one: Timed, other: Timed) -> float:
+    """tIoU."""
+    shared = max(0.0, min(one.end, other.end) - max(one.start, other.start))
+    return shared / (one.end - one.start + other.end - other.start - shared)
+
+
+def found(film: Film, labels: Sequence[str]) -> list[Timed]:
+    """As the command does, with its defaults."""
+    how = SegmentSettings()
+    scenes = scene_borders([film.visual], how.change)
+    segments = find_segments(film.similarity, film.spans, scenes, labels, how)
+    return [Timed(one.label, one.start, one.end, one.similarity) for one in segments]
+
+
+def best_label(film: Film, labels: Sequence[str]) -> list[Timed]:
+    """The best label of every window, equal neighbours merged; scored by its mean share."""
+    shares = torch.softmax(2 * torch.from_numpy(film.similarity), dim=1).numpy()
+    borders, best = cells(film.spans), shares.argmax(axis=1)
+    edges = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
+    return [
+        Timed(labels[best[first]], borders[first], borders[end], float(shares[first:end, best[first]].mean()))
+        for first, end in itertools.pairwise(edges)
+    ]
+
+
+def threshold_at(threshold: float) -> Way:
+    """Runs of windows of at least that similarity."""
+
+    def way(film: Film, labels: Sequence[str]) -> list[Timed]:
+        borders, results = cells(film.spans), []
+        for column, label in enumerate(labels):
+            above = film.similarity[:, column] >= threshold
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]).astype(int)))
+            for first, end in edges.reshape(-1, 2).tolist():
+                score = float(film.similarity[first:end, column].mean())
+                results.append(Timed(label, borders[first], borders[end], score))
+        return results
+
+    return way
+
+
+if __name__ == "__main__":
+    main()
