@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_equal_ids_are_refused_by_both_paths():
     check_paths("activitynet", ["a/x.mp4", "a/y.mp4", "a/x.y.mp4"])
     with pytest.raises(UsageError, match=r"a/x\.mp4 and b/x\.avi would both be 'x'"):
         check_paths("activitynet", ["a/x.mp4", "c.mp4", "b/x.avi"])
-    for format in (*FORMATS, "labelstudio"):
+    for format in (*FORMATS, "labelstudio", "fiftyone"):
         check_paths(format, ["a/x.mp4", "b/x.avi"])
 
 
@@ -119,6 +120,19 @@ def test_label_studio_tasks_come_back(tmp_path):
     assert failed == {"data": {"video": "bad\nname.mp4", "error": "decode failed: no frame, none"}}
     assert unknown["data"]["error"] == "its frame rate is not known" and "predictions" not in unknown
     assert json.loads(written("labelstudio", tmp_path)) == []
+
+
+def test_fiftyone_detections_come_back(tmp_path):
+    document = json.loads(written("fiftyone", tmp_path, TIMED, FAILED, NOTHING))
+    assert set(document) == {"labels"}  # without "classes" a label is its text, not a number
+    assert all(map(os.path.isabs, document["labels"]))
+    timed, failed, nothing = document["labels"].values()
+    assert next(iter(document["labels"])) == os.path.abspath("clips/a b.mp4")
+    assert failed is None and nothing == []
+    for found, one in zip(timed, SEGMENTS, strict=True):
+        assert set(found) == {"label", "timestamps", "confidence"} and found["label"] == one.label
+        assert (*found["timestamps"], found["confidence"]) == pytest.approx((one.start, one.end, one.score), abs=1e-6)
+    assert json.loads(written("fiftyone", tmp_path)) == {"labels": {}}
 
 
 @pytest.mark.parametrize("format", SEGMENT_FORMATS)

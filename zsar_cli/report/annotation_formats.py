@@ -1,7 +1,8 @@
-"""Segments for other tools: results in ActivityNet's format, pre-annotations for Label Studio."""
+"""Segments for other tools: results for ActivityNet's evaluation, tasks for Label Studio, detections for FiftyOne."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,27 @@ from zsar_cli.records import VideoRecord
 from zsar_cli.report.escaping import json_text
 from zsar_cli.report.writer import Writer, segments_of
 
-__all__ = ["ActivityNetWriter", "LabelStudioWriter"]
+__all__ = ["ActivityNetWriter", "FiftyOneWriter", "LabelStudioWriter"]
 
 
-class ActivityNetWriter(Writer):
+class _ById(Writer):
+    """One JSON mapping, of which the last entry maps the ids of videos to what was found in them."""
+
+    def _record(self, record: VideoRecord) -> bytes:
+        separator = ",\n" if self.summary.total else "\n"
+        return f"{separator}{json_text(self._id(record.path))}: {json_text(self._found(record))}".encode()
+
+    def _tail(self, complete: bool) -> bytes:
+        return b"\n}\n}\n"
+
+    def _id(self, path: str) -> str:
+        raise NotImplementedError
+
+    def _found(self, record: VideoRecord) -> list[dict[str, Any]] | None:
+        raise NotImplementedError
+
+
+class ActivityNetWriter(_ById):
     """What ActivityNet's evaluation reads; a video's id is its file name without the suffix.
 
     The score is the similarity, because that evaluation ranks the segments of all videos together.
@@ -34,16 +52,37 @@ class ActivityNetWriter(Writer):
         about = json_text({"used": True, "details": f"zsar {self.run.zsar}, {self.run.model}"})
         return f'{{\n"version": "VERSION 1.3",\n"external_data": {about},\n"results": {{'.encode()
 
-    def _record(self, record: VideoRecord) -> bytes:
-        found = [
+    def _id(self, path: str) -> str:
+        return Path(path).stem
+
+    def _found(self, record: VideoRecord) -> list[dict[str, Any]]:
+        return [
             {"label": one["label"], "score": one["similarity"], "segment": [one["start"], one["end"]]}
             for one in (segment.to_dict() for segment in segments_of(record))
         ]
-        separator = ",\n" if self.summary.total else "\n"
-        return f"{separator}{json_text(Path(record.path).stem)}: {json_text(found)}".encode()
 
-    def _tail(self, complete: bool) -> bytes:
-        return b"\n}\n}\n"
+
+class FiftyOneWriter(_ById):
+    """The `labels.json` of a `fiftyone.types.FiftyOneTemporalDetectionDataset`, with times in seconds.
+
+    A video's id is its whole path, so that FiftyOne finds it without another list. A video that failed is one without
+    labels. The score stands as `confidence`, by which FiftyOne sorts and filters; it is no probability.
+    """
+
+    def _head(self) -> bytes:
+        return b'{\n"labels": {'
+
+    def _id(self, path: str) -> str:
+        return os.path.abspath(path)
+
+    def _found(self, record: VideoRecord) -> list[dict[str, Any]] | None:
+        segments = segments_of(record)
+        if record.error is not None:
+            return None
+        return [
+            {"label": one["label"], "timestamps": [one["start"], one["end"]], "confidence": one["score"]}
+            for one in (segment.to_dict() for segment in segments)
+        ]
 
 
 class LabelStudioWriter(Writer):

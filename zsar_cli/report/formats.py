@@ -16,7 +16,7 @@ __all__ = ["FORMATS", "SEGMENT_FORMATS", "check_format", "check_paths", "format_
 _SUFFIXES: Mapping[str, str] = MappingProxyType({".txt": "table", ".json": "json", ".jsonl": "jsonl", ".csv": "csv"})
 _SEGMENT_SUFFIXES: Mapping[str, str] = MappingProxyType({".vtt": "vtt", ".srt": "srt"})
 FORMATS = ("table", "json", "jsonl", "csv")
-SEGMENT_FORMATS = ("vtt", "srt", "audacity", "activitynet", "labelstudio")  # of segments alone
+SEGMENT_FORMATS = ("vtt", "srt", "audacity", "activitynet", "labelstudio", "fiftyone")  # of segments alone
 
 
 def format_for(target: Path | None, segments: bool = False) -> str:
@@ -71,7 +71,7 @@ def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, 
 
 
 def _writer(format: str) -> type[Writer]:
-    from zsar_cli.report.annotation_formats import ActivityNetWriter, LabelStudioWriter
+    from zsar_cli.report.annotation_formats import ActivityNetWriter, FiftyOneWriter, LabelStudioWriter
     from zsar_cli.report.caption_formats import AudacityWriter, SrtWriter, WebVttWriter
     from zsar_cli.report.csv_format import CsvWriter
     from zsar_cli.report.json_format import JsonLinesWriter, JsonWriter
@@ -87,5 +87,6 @@ def _writer(format: str) -> type[Writer]:
         "audacity": AudacityWriter,
         "activitynet": ActivityNetWriter,
         "labelstudio": LabelStudioWriter,
+        "fiftyone": FiftyOneWriter,
     }
     return writers[check_format(format, segments=True)]
