@@ -1,18 +1,20 @@
-"""Formats of segments, read back by parsers written here."""
+"""Formats of segments, read back by parsers written here and by those of others."""
 
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_report import DONE, FAILED, RUN
 
-from zsar_cli.errors import UsageError
+from zsar_cli.errors import MissingExtraError, UsageError
 from zsar_cli.records import Segment
 from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS, check_format, check_paths, format_for, open_writer
 
@@ -24,6 +26,7 @@ SEGMENTS = (
 TIMED = replace(DONE, segments=SEGMENTS)
 NOTHING = replace(DONE, path="other.avi", segments=())
 CAPTIONS = ("vtt", "srt", "audacity")
+OF_ONE_VIDEO = (*CAPTIONS, "edl")
 
 
 def written(format, tmp_path, *records):
@@ -76,8 +79,19 @@ def test_captions_come_back(tmp_path, format):
     assert list(READERS[format](written(format, tmp_path, FAILED))) == []
 
 
-@pytest.mark.parametrize("format", CAPTIONS)
-def test_captions_are_of_one_video(format):
+def test_others_read_the_captions(tmp_path):
+    webvtt, srt = pytest.importorskip("webvtt"), pytest.importorskip("srt")
+    captions = webvtt.from_string(written("vtt", tmp_path, TIMED))
+    subtitles = list(srt.parse(written("srt", tmp_path, TIMED)))
+    for caption, subtitle, one in zip(captions, subtitles, SEGMENTS, strict=True):
+        assert html.unescape(caption.text) == subtitle.content == one.label
+        ends = (subtitle.start.total_seconds(), subtitle.end.total_seconds())
+        assert (caption.start_in_seconds, caption.end_in_seconds) == tuple(map(int, ends))
+        assert ends == pytest.approx((one.start, one.end), abs=0.00051)
+
+
+@pytest.mark.parametrize("format", OF_ONE_VIDEO)
+def test_formats_of_one_video_refuse_two(format):
     check_paths(format, ["a/x.mp4"])
     with pytest.raises(UsageError, match="holds one video, and 2 were given"):
         check_paths(format, ["a/x.mp4", "b.mp4"])
@@ -135,6 +149,51 @@ def test_fiftyone_detections_come_back(tmp_path):
     assert json.loads(written("fiftyone", tmp_path)) == {"labels": {}}
 
 
+@pytest.mark.parametrize(
+    ("rate", "timecode"),
+    [(None, 25.0), (14.9, 25.0), (23.976, 24000 / 1001), (25.0, 25.0), (29.98, 30000 / 1001), (60.0, 60.0)],
+)
+def test_edit_decision_lists_come_back(tmp_path, rate, timecode):
+    cmx_3600 = pytest.importorskip("otio_cmx3600_adapter.cmx_3600")
+    record = replace(TIMED, facts=replace(DONE.facts, info=replace(DONE.facts.info, frame_rate=rate)))
+    timeline = cmx_3600.read_from_string(written("edl", tmp_path, record), rate=timecode)
+    assert timeline.name == f"a b.mp4, timecode at {timecode:.5g} frames per second"
+    (track,) = timeline.tracks
+    for clip, one in zip(track, SEGMENTS, strict=True):
+        found, comments = clip.source_range, clip.metadata["cmx_3600"]["comments"]
+        assert clip.name == "a b.mp4" and list(comments) == [f"COMMENT: {one.label}"]
+        ends = found.start_time.to_seconds(), found.end_time_exclusive().to_seconds()
+        assert ends == pytest.approx((one.start, one.end), abs=0.501 / timecode)
+    for record in (FAILED, NOTHING):
+        assert not list(cmx_3600.read_from_string(written("edl", tmp_path, record), rate=timecode).tracks)
+
+
+def test_another_parser_reads_an_edit_decision_list(tmp_path):
+    pytest.importorskip("otio_cmx3600_adapter")
+    events = list(pytest.importorskip("pycmx").parse_cmx3600(io.StringIO(written("edl", tmp_path, TIMED))).events)
+    found = [(edit.source_in, edit.source_out, edit.clip_name) for event in events for edit in event.edits]
+    # 3605.9996 s are 108071.9 frames at 30000 / 1001 a second; in an hour drop frame leaves out 108 numbers.
+    assert found == [
+        ("00:00:00;09", "00:00:02;15", "a b.mp4"),
+        ("00:00:01;00", "00:00:07;06", "a b.mp4"),
+        ("01:00:06;00", "01:02:05;02", "a b.mp4"),
+    ]
+
+
+def test_a_segment_shorter_than_a_frame_is_a_frame_of_an_edit_decision_list(tmp_path):
+    cmx_3600 = pytest.importorskip("otio_cmx3600_adapter.cmx_3600")
+    text = written("edl", tmp_path, replace(TIMED, segments=(Segment("a", 1.0, 1.001, 1.0, 1.0),)))
+    ((only,),) = cmx_3600.read_from_string(text, rate=30000 / 1001).tracks
+    assert only.source_range.duration.value == 1
+
+
+def test_a_missing_package_is_named_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "otio_cmx3600_adapter.cmx_3600", None)
+    monkeypatch.delitem(sys.modules, "zsar_cli.report.edl_format", raising=False)
+    with pytest.raises(MissingExtraError, match=r"pip install otio-cmx3600-adapter \(the extra 'edl'"):
+        check_paths("edl", ["a.mp4"])
+
+
 @pytest.mark.parametrize("format", SEGMENT_FORMATS)
 def test_they_are_for_segments_alone(tmp_path, format):
     assert check_format(format, segments=True) == format
@@ -152,6 +211,7 @@ def test_no_character_acts(tmp_path, format):
 
 def test_suffixes():
     assert format_for(Path("a.vtt"), segments=True) == "vtt" and format_for(Path("a.SRT"), segments=True) == "srt"
+    assert format_for(Path("a.edl"), segments=True) == "edl"
     assert format_for(Path("a.json"), segments=True) == "json"
     with pytest.raises(UsageError, match="its suffix names no format"):
         format_for(Path("a.vtt"))

@@ -9,10 +9,10 @@ from zsar_cli.records import Segment, VideoRecord
 from zsar_cli.report.escaping import printable
 from zsar_cli.report.writer import Writer, segments_of
 
-__all__ = ["AudacityWriter", "SrtWriter", "WebVttWriter"]
+__all__ = ["AudacityWriter", "OneVideo", "SrtWriter", "WebVttWriter"]
 
 
-class _OneVideo(Writer):
+class OneVideo(Writer):
     """Such a file says nothing of which video it belongs to."""
 
     @classmethod
@@ -30,7 +30,7 @@ class _OneVideo(Writer):
         raise NotImplementedError
 
 
-class WebVttWriter(_OneVideo):
+class WebVttWriter(OneVideo):
     """https://www.w3.org/TR/webvtt1: times in milliseconds."""
 
     def _head(self) -> bytes:
@@ -41,7 +41,7 @@ class WebVttWriter(_OneVideo):
         return f"{_clock(segment.start, '.')} --> {_clock(segment.end, '.')}\n{text}\n\n"
 
 
-class SrtWriter(_OneVideo):
+class SrtWriter(OneVideo):
     """SubRip: numbered captions, times in milliseconds."""
 
     def _one(self, number: int, segment: Segment) -> str:
@@ -49,7 +49,7 @@ class SrtWriter(_OneVideo):
         return f"{number}\n{times}\n{printable(segment.label)}\n\n"
 
 
-class AudacityWriter(_OneVideo):
+class AudacityWriter(OneVideo):
     """A line a segment: start, end, label, with tabs between them; times in microseconds."""
 
     def _one(self, number: int, segment: Segment) -> str:

@@ -14,9 +14,9 @@ from zsar_cli.report.writer import Writer
 __all__ = ["FORMATS", "SEGMENT_FORMATS", "check_format", "check_paths", "format_for", "open_writer"]
 
 _SUFFIXES: Mapping[str, str] = MappingProxyType({".txt": "table", ".json": "json", ".jsonl": "jsonl", ".csv": "csv"})
-_SEGMENT_SUFFIXES: Mapping[str, str] = MappingProxyType({".vtt": "vtt", ".srt": "srt"})
+_SEGMENT_SUFFIXES: Mapping[str, str] = MappingProxyType({".vtt": "vtt", ".srt": "srt", ".edl": "edl"})
 FORMATS = ("table", "json", "jsonl", "csv")
-SEGMENT_FORMATS = ("vtt", "srt", "audacity", "activitynet", "labelstudio", "fiftyone")  # of segments alone
+SEGMENT_FORMATS = ("vtt", "srt", "audacity", "activitynet", "labelstudio", "fiftyone", "edl")  # of segments alone
 
 
 def format_for(target: Path | None, segments: bool = False) -> str:
@@ -47,7 +47,12 @@ def check_format(format: str, segments: bool = False) -> str:
 
 
 def check_paths(format: str, paths: Sequence[str]) -> None:
-    """Refuse videos that one file of the format cannot hold together. Raises UsageError."""
+    """Refuse videos that one file of the format cannot hold together.
+
+    Raises:
+        UsageError: it cannot.
+        MissingExtraError: the format is written by a package that is not there.
+    """
     _writer(format).check_paths(paths)
 
 
@@ -63,6 +68,7 @@ def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, 
 
     Raises:
         UsageError: the format or `top_k` is not allowed.
+        MissingExtraError: the format is written by a package that is not there.
         OutputError: the target exists, is in no folder, or cannot be written.
     """
     if top_k is not None and top_k < 1:
@@ -71,6 +77,10 @@ def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, 
 
 
 def _writer(format: str) -> type[Writer]:
+    if format == "edl":
+        from zsar_cli.report.edl_format import EdlWriter
+
+        return EdlWriter
     from zsar_cli.report.annotation_formats import ActivityNetWriter, FiftyOneWriter, LabelStudioWriter
     from zsar_cli.report.caption_formats import AudacityWriter, SrtWriter, WebVttWriter
     from zsar_cli.report.csv_format import CsvWriter
