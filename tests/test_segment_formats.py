@@ -26,7 +26,7 @@ SEGMENTS = (
 TIMED = replace(DONE, segments=SEGMENTS)
 NOTHING = replace(DONE, path="other.avi", segments=())
 CAPTIONS = ("vtt", "srt", "audacity")
-OF_ONE_VIDEO = (*CAPTIONS, "edl")
+OF_ONE_VIDEO = (*CAPTIONS, "edl", "elan")
 
 
 def written(format, tmp_path, *records):
@@ -187,11 +187,36 @@ def test_a_segment_shorter_than_a_frame_is_a_frame_of_an_edit_decision_list(tmp_
     assert only.source_range.duration.value == 1
 
 
-def test_a_missing_package_is_named_before_any_work(monkeypatch):
-    monkeypatch.setitem(sys.modules, "otio_cmx3600_adapter.cmx_3600", None)
-    monkeypatch.delitem(sys.modules, "zsar_cli.report.edl_format", raising=False)
-    with pytest.raises(MissingExtraError, match=r"pip install otio-cmx3600-adapter \(the extra 'edl'"):
-        check_paths("edl", ["a.mp4"])
+def test_elan_documents_come_back(tmp_path):
+    pympi = pytest.importorskip("pympi")
+    again = Segment("riding a bike", 5.0, 5.0003, 2.0, 5.0)
+    record = replace(TIMED, segments=(*SEGMENTS[:2], again, SEGMENTS[2]))
+    text = written("elan", tmp_path, record)
+    document = pympi.Eaf(tmp_path / "result")
+    assert text.startswith('<?xml version="1.0" encoding="UTF-8"?>') and 'DATE="1970-' in text
+    (media,) = document.get_linked_files()
+    place = Path("clips/a b.mp4").absolute().as_posix()
+    assert (media["MEDIA_URL"], media["MIME_TYPE"]) == (f"file:///{place.lstrip('/')}", "video/mp4")
+    assert list(document.get_tier_names()) == [one.label for one in SEGMENTS]
+    for one in SEGMENTS:
+        spans = document.get_annotation_data_for_tier(one.label)
+        found = [(start / 1000, end / 1000, value) for start, end, value in spans]
+        assert found[0] == (pytest.approx(one.start, abs=0.00051), pytest.approx(one.end, abs=0.00051), one.label)
+        assert found[1:] == ([(5.0, 5.001, again.label)] if one.label == again.label else [])
+    for record in (FAILED, NOTHING):
+        written("elan", tmp_path, record)
+        assert list(pympi.Eaf(tmp_path / "result").get_tier_names()) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "package", "module"),
+    [("edl", "otio-cmx3600-adapter", "otio_cmx3600_adapter.cmx_3600"), ("elan", "pympi-ling", "pympi.Elan")],
+)
+def test_a_missing_package_is_named_before_any_work(monkeypatch, format, package, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"zsar_cli.report.{format}_format", raising=False)
+    with pytest.raises(MissingExtraError, match=rf"pip install {package} \(the extra '{format}'"):
+        check_paths(format, ["a.mp4"])
 
 
 @pytest.mark.parametrize("format", SEGMENT_FORMATS)
@@ -211,7 +236,7 @@ def test_no_character_acts(tmp_path, format):
 
 def test_suffixes():
     assert format_for(Path("a.vtt"), segments=True) == "vtt" and format_for(Path("a.SRT"), segments=True) == "srt"
-    assert format_for(Path("a.edl"), segments=True) == "edl"
+    assert format_for(Path("a.edl"), segments=True) == "edl" and format_for(Path("a.eaf"), segments=True) == "elan"
     assert format_for(Path("a.json"), segments=True) == "json"
     with pytest.raises(UsageError, match="its suffix names no format"):
         format_for(Path("a.vtt"))

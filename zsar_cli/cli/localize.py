@@ -24,8 +24,8 @@ Format = Annotated[
     str | None,
     option(
         "--format",
-        "table, json, jsonl, csv, vtt, srt, audacity, activitynet, labelstudio, fiftyone or edl.  [default: by the "
-        "output file's suffix, else table]",
+        "table, json, jsonl, csv, vtt, srt, audacity, activitynet, labelstudio, fiftyone, edl or elan.  [default: by "
+        "the output file's suffix, else table]",
         "-f",
         panel=options.OUTPUT,
         metavar="NAME",

@@ -14,9 +14,10 @@ from zsar_cli.report.writer import Writer
 __all__ = ["FORMATS", "SEGMENT_FORMATS", "check_format", "check_paths", "format_for", "open_writer"]
 
 _SUFFIXES: Mapping[str, str] = MappingProxyType({".txt": "table", ".json": "json", ".jsonl": "jsonl", ".csv": "csv"})
-_SEGMENT_SUFFIXES: Mapping[str, str] = MappingProxyType({".vtt": "vtt", ".srt": "srt", ".edl": "edl"})
+_SEGMENT_SUFFIXES: Mapping[str, str] = MappingProxyType({".vtt": "vtt", ".srt": "srt", ".edl": "edl", ".eaf": "elan"})
 FORMATS = ("table", "json", "jsonl", "csv")
-SEGMENT_FORMATS = ("vtt", "srt", "audacity", "activitynet", "labelstudio", "fiftyone", "edl")  # of segments alone
+# Of segments alone.
+SEGMENT_FORMATS = ("vtt", "srt", "audacity", "activitynet", "labelstudio", "fiftyone", "edl", "elan")
 
 
 def format_for(target: Path | None, segments: bool = False) -> str:
@@ -81,6 +82,10 @@ def _writer(format: str) -> type[Writer]:
         from zsar_cli.report.edl_format import EdlWriter
 
         return EdlWriter
+    if format == "elan":
+        from zsar_cli.report.elan_format import ElanWriter
+
+        return ElanWriter
     from zsar_cli.report.annotation_formats import ActivityNetWriter, FiftyOneWriter, LabelStudioWriter
     from zsar_cli.report.caption_formats import AudacityWriter, SrtWriter, WebVttWriter
     from zsar_cli.report.csv_format import CsvWriter
