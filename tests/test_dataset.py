@@ -58,7 +58,7 @@ def test_a_table_with_paths_beside_it(home: Path) -> None:
     [
         ("path\nx.avi\n", "has no column label"),
         ("path,label\n", "has a header and no rows"),
-        ("path,label\nx.avi,\n", "line 2: path or label is empty"),
+        ("path,label\nx.avi,\n", "line 2: its label is empty"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from cli_runner import Finished, Runner
+from test_report import RUN
 
 from zsar_cli.data.timed import Timed, read_results, read_truth
 from zsar_cli.errors import UsageError
 from zsar_cli.evaluation.localization import ACTIVITYNET, THUMOS, mean_average_precision
+from zsar_cli.records import Segment, VideoRecord
+from zsar_cli.report.formats import open_writer
 
 THRESHOLDS = tuple(sorted({*THUMOS, *ACTIVITYNET}))
 
@@ -153,6 +156,69 @@ def test_truth_is_read_by_subset(tmp_path):
         read_truth(path, "testing")
 
 
+ELAN = """<ANNOTATION_DOCUMENT>
+<HEADER><MEDIA_DESCRIPTOR MEDIA_URL="file:///x/{video}.mp4" MIME_TYPE="video/mp4"/></HEADER><TIME_ORDER>
+<TIME_SLOT TIME_SLOT_ID="t1" TIME_VALUE="{start}"/><TIME_SLOT TIME_SLOT_ID="t2" TIME_VALUE="{end}"/></TIME_ORDER>
+<TIER TIER_ID="actions"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="t1" TIME_SLOT_REF2="t2">
+<ANNOTATION_VALUE>{label}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER><TIER TIER_ID="words"/>
+</ANNOTATION_DOCUMENT>"""
+TABLE = "path,start,end,label\nx/one.mp4,0,4.5,a\nx/two.mp4\nthree.avi,1,2,b\n"
+
+
+def elan(folder, name, **values):
+    folder.mkdir(exist_ok=True)
+    return saved(folder / f"{name}.eaf", ELAN.format(**values))
+
+
+def test_truth_of_every_kind_is_read_alike(tmp_path):
+    expected = {"one": (Timed("a", 0, 4.5),), "two": (), "three": (Timed("b", 1, 2),)}
+    assert read_truth(saved(tmp_path / "gt.csv", TABLE)) == expected
+    assert read_truth(saved(tmp_path / "gt.tsv", TABLE.replace(",", "\t"))) == expected
+    one = elan(tmp_path / "eaf", "1", video="one", start=0, end=4500, label="a")
+    elan(tmp_path / "eaf", "2", video="three", start=1000, end=2000, label="b")
+    with_something = {video: found for video, found in expected.items() if found}
+    assert read_truth(one) == {"one": expected["one"]}
+    assert read_truth(tmp_path / "eaf") == read_truth(tmp_path / "eaf", tier="actions") == with_something
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "message"),
+    [
+        ("gt.csv", {"subset": "validation"}, r"gt.csv: the subset 'validation' was asked for, and only ActivityNet's"),
+        ("eaf", {"subset": "validation"}, "eaf: the subset 'validation' was asked for"),
+        ("gt.json", {"tier": "actions"}, r"gt.json: the tier 'actions' was asked for, and only ELAN's .eaf has tiers"),
+        ("gt.csv", {"tier": "actions"}, "gt.csv: the tier 'actions' was asked for"),
+        ("eaf", {"tier": "words"}, "eaf: has no annotation"),
+        ("empty", {}, "empty: has no annotation"),
+        ("two.csv", {}, r"two.csv: a/v.mp4 and b/v.mp4 would both be 'v'"),
+        ("label.csv", {}, r"label.csv, line 2: its label is 'a', its times None; give both"),
+        ("times.csv", {}, r"times.csv, line 2: its label is '', its times \(1.0, 2.0\); give both"),
+        ("twice", {}, r"1.eaf and .*2.eaf are both of the video 'one'"),
+    ],
+)
+def test_what_is_no_truth_is_refused(tmp_path, name, asked, message):
+    saved(tmp_path / "gt.json", TRUTH)
+    saved(tmp_path / "gt.csv", TABLE)
+    saved(tmp_path / "two.csv", "path,start,end,label\na/v.mp4,1,2,a\nb/v.mp4,1,2,a\n")
+    saved(tmp_path / "label.csv", "path,start,end,label\nv.mp4,,,a\n")
+    saved(tmp_path / "times.csv", "path,start,end,label\nv.mp4,1,2,\n")
+    (tmp_path / "empty").mkdir()
+    elan(tmp_path / "eaf", "1", video="one", start=0, end=4500, label="a")
+    for number in (1, 2):
+        elan(tmp_path / "twice", str(number), video="one", start=0, end=4500, label="a")
+    with pytest.raises(UsageError, match=message):
+        read_truth(tmp_path / name, **asked)
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("csv", "csv"), ("elan", "eaf")])
+def test_what_localize_writes_can_be_the_truth(tmp_path, format, suffix):
+    segments = (Segment("riding a bike", 0.5, 2.25, 4.0, 1.0), Segment("太极拳", 1.0, 7.0, 3.0, 5.5))
+    target = tmp_path / f"found.{suffix}"
+    with open_writer(format, target, overwrite=False, run=RUN) as writer:
+        writer.write(VideoRecord("films/a.mp4", segments=segments))
+    assert read_truth(target) == {"a": tuple(Timed(one.label, one.start, one.end) for one in segments)}
+
+
 def test_results_of_every_kind_are_read_alike(tmp_path):
     expected = {"one": (Timed("a", 0.0, 4.0, 0.5),), "two": ()}
     assert read_results(saved(tmp_path / "a.json", RESULTS)) == expected
@@ -191,6 +257,9 @@ def test_the_command(zsar_here: Callable[..., Finished], tmp_path):
     assert document["map"] == pytest.approx([0.5 * (threshold < 0.88) for threshold in THRESHOLDS])
     assert document["mean_activitynet"] == pytest.approx(0.4) and document["mean_thumos"] == pytest.approx(0.5)
     assert [one["label"] for one in document["per_class"]] == ["a", "b"]
+    film = elan(tmp_path, "one", video="one", start=0, end=4500, label="a")
+    run = zsar_here("evaluate-localization", results, "--truth", film, "--tier", "actions", code=0)
+    assert run.stdout.startswith("1 classes, 1 segments in 1 videos\n")
     assert "no annotation" in zsar_here(
         "evaluate-localization", results, "--truth", truth, "--subset", "x", code=2
     ).prose  # fmt: skip

@@ -1,4 +1,4 @@
-"""Plain values from files that anybody may have written: YAML and JSON within bounds, and as the types a class wants.
+"""Plain values from files that anybody may have written: YAML, JSON, XML within bounds, and as the types a class wants.
 
 Plain are mappings, lists, text, numbers, true, false and null. Whatever a file holds, what comes of it is such values
 or one error that names the file.
@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from xml.etree import ElementTree
 
 import yaml
 
 from zsar_cli.errors import ZsarError
 
-__all__ = ["build", "read_json", "read_yaml", "typed"]
+__all__ = ["build", "read_json", "read_xml", "read_yaml", "typed"]
 
 LARGEST = 50_000_000  # bytes; the longest files of this kind, lists of weights and tokenizers, have less
 DEEPEST = 20  # levels of lists and mappings
@@ -107,6 +108,21 @@ def read_json(path: Path, error: type[ZsarError]) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as reason:
         raise error(f"{path}: is not readable JSON: {reason}") from None
+
+
+def read_xml(path: Path, error: type[ZsarError]) -> ElementTree.Element:
+    """The root of an XML file in UTF-8. One with a document type, by which a few lines unfold to gigabytes, is refused.
+
+    Raises:
+        error: the file cannot be read, is no such XML, or is too large.
+    """
+    content = _read(path, error)
+    if "<!DOCTYPE" in content:
+        raise error(f"{path}: has a document type (<!DOCTYPE), which is not read; take it out")
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError) as reason:
+        raise error(f"{path}: is not readable XML: {reason}") from None
 
 
 def _read(path: Path, error: type[ZsarError]) -> str:

@@ -24,19 +24,24 @@ Results = Annotated[
     Path, typer.Argument(help="Results of 'zsar localize' as .json or .jsonl, or in ActivityNet's format.")
 ]
 Truth = Annotated[
-    Path, option("--truth", "Ground truth as ActivityNet's JSON; its ids are file names without suffix.",
+    Path, option("--truth", "Ground truth: ActivityNet's JSON, a .csv or .tsv table (path, start, end, label), or an "
+                 "ELAN document (.eaf) or a folder of them. Videos are known by file names without suffix.",
                  metavar="FILE"),
 ]  # fmt: skip
 Subset = Annotated[
-    str | None, option("--subset", "Only its videos of this subset, such as validation.", metavar="NAME",
-                       show_default="all"),
+    str | None, option("--subset", "Only the videos of this subset of ActivityNet's, such as validation.",
+                       metavar="NAME", show_default="all"),
 ]  # fmt: skip
+Tier = Annotated[
+    str | None, option("--tier", "Only this tier of ELAN documents.", metavar="NAME", show_default="all")
+]
 
 
 def evaluate_localization(
     results: Results,
     truth: Truth,
     subset: Subset = None,
+    tier: Tier = None,
     config: options.Config = None,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
@@ -54,7 +59,7 @@ def evaluate_localization(
 
     messages = Messages(quiet)
     check_target(output, overwrite)
-    true, found = read_truth(truth, subset), read_results(results)
+    true, found = read_truth(truth, subset, tier), read_results(results)
     precision = mean_average_precision(found, true)
     if precision.ignored:
         messages.warning(f"labels that {truth} does not know count nowhere: {_some(precision.ignored)}")

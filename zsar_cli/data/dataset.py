@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zsar_cli.data.inputs import find_inputs
+from zsar_cli.data.tables import TABLES, read_rows
 from zsar_cli.errors import InputError, LabelError, UsageError
 from zsar_cli.labels import Label, LabelSet, readable
 
 __all__ = ["Dataset", "Item", "read_dataset", "read_split"]
-
-TABLES = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -135,21 +134,10 @@ def _from_folders(source: Path) -> Iterator[Item]:
 
 
 def _from_table(source: Path) -> Iterator[Item]:
-    try:
-        with open(source, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=TABLES[source.suffix.lower()])
-            missing = {"path", "label"} - set(reader.fieldnames or ())
-            if missing:
-                raise UsageError(f"{source}: has no column {' and no column '.join(sorted(missing))}")
-            rows = [(row["path"], row["label"]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{source}: cannot be read as a table: {error}") from None
-    if not rows:
-        raise UsageError(f"{source}: has a header and no rows")
-    for number, (path, label) in enumerate(rows, start=2):
-        if not path or not label:
-            raise UsageError(f"{source}, line {number}: path or label is empty")
-        yield Item(str(source.parent / path), label, path)
+    for row in read_rows(source):
+        if not row.label:
+            raise UsageError(f"{source}, line {row.line}: its label is empty")
+        yield Item(str(source.parent / row.path), row.label, row.path)
 
 
 def _read_names(file: Path) -> dict[str, Label]:

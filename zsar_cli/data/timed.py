@@ -1,4 +1,4 @@
-"""What happens when in which video: ground truth and results, from ActivityNet's JSON and from our own."""
+"""What happens when in which video: ground truth from ActivityNet's JSON, tables and ELAN, and results."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zsar_cli.data.elan import read_elan
+from zsar_cli.data.tables import TABLES, read_rows
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 
@@ -26,23 +28,62 @@ class Timed(NamedTuple):
 Videos = dict[str, tuple[Timed, ...]]  # by id, which is the name of a file without its suffix
 
 
-def read_truth(path: Path, subset: str | None = None) -> Videos:
-    """Ground truth as ActivityNet writes it: {"database": {id: {"subset", "annotations": [{"label", "segment"}]}}}.
+def read_truth(path: Path, subset: str | None = None, tier: str | None = None) -> Videos:
+    """Ground truth.
+
+    - JSON as ActivityNet writes it: {"database": {id: {"subset", "annotations": [{"label", "segment"}]}}};
+    - .csv or .tsv with the columns path, label, start and end; a path alone is a video where nothing happens;
+    - .eaf, an ELAN document of one video, or a folder of such.
 
     Args:
-        subset: only videos of this one; None takes all.
+        subset: only videos of this one, of ActivityNet's; None takes all.
+        tier: only this one of ELAN's tiers; None takes all.
 
     Raises:
-        UsageError: the file is no such file, or has no video of the subset.
+        UsageError: the file is no such file or has no annotation, or it has no subsets or tiers.
     """
+    table, elan = path.suffix.lower() in TABLES, path.suffix.lower() == ".eaf" or path.is_dir()
+    if subset is not None and (table or elan):
+        raise UsageError(f"{path}: the subset {subset!r} was asked for, and only ActivityNet's JSON has subsets")
+    if tier is not None and not elan:
+        raise UsageError(f"{path}: the tier {tier!r} was asked for, and only ELAN's .eaf has tiers")
+    videos = _from_elan(path, tier) if elan else _from_table(path) if table else _from_database(path, subset)
+    if not any(videos.values()):
+        raise UsageError(f"{path}: has no annotation" + (f" of the subset {subset!r}" if subset is not None else ""))
+    return videos
+
+
+def _from_database(path: Path, subset: str | None) -> Videos:
     database = _mapping(read_json(path, UsageError), path).get("database")
-    videos = {
+    return {
         video: tuple(_timed(path, video, one) for one in _items(path, video, _mapping(entry, path).get("annotations")))
         for video, entry in _mapping(database, path, '"database"').items()
         if subset is None or _mapping(entry, path).get("subset") == subset
     }
-    if not any(videos.values()):
-        raise UsageError(f"{path}: has no annotation" + (f" of the subset {subset!r}" if subset is not None else ""))
+
+
+def _from_table(path: Path) -> Videos:
+    videos: dict[str, list[Timed]] = {}
+    paths: dict[str, str] = {}
+    for row in read_rows(path, timed=True):
+        if (row.span is None) != (not row.label):
+            raise UsageError(f"{path}, line {row.line}: its label is {row.label!r}, its times {row.span}; give both")
+        video = Path(row.path).stem
+        if (other := paths.setdefault(video, row.path)) != row.path:
+            raise UsageError(f"{path}: {other} and {row.path} would both be '{video}'; rename one")
+        videos.setdefault(video, []).extend([Timed(row.label, *row.span)] if row.span is not None else [])
+    return {video: tuple(found) for video, found in videos.items()}
+
+
+def _from_elan(path: Path, tier: str | None) -> Videos:
+    files = sorted(path.glob("*.eaf")) if path.is_dir() else [path]
+    videos: Videos = {}
+    sources: dict[str, Path] = {}
+    for file in files:
+        video, found = read_elan(file, tier)
+        if video in videos:
+            raise UsageError(f"{sources[video]} and {file} are both of the video '{video}'; leave one out")
+        sources[video], videos[video] = file, tuple(Timed(*one) for one in found)
     return videos
 
 

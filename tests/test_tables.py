@@ -1,0 +1,49 @@
+"""Tables of labelled videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zsar_cli.data.tables import Row, read_rows
+from zsar_cli.errors import UsageError
+
+
+def table(tmp_path: Path, content: str, name: str = "list.csv") -> Path:
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    return tmp_path / name
+
+
+def test_rows_with_and_without_times(tmp_path: Path) -> None:
+    rows = [Row(2, "a.mp4", "x, y", (0.0, 1.5)), Row(3, "b.mp4", "z", None), Row(4, "c.mp4", "", None)]
+    assert read_rows(table(tmp_path, 'path,start,end,label\na.mp4,0,1.5,"x, y"\nb.mp4,,,z\nc.mp4\n')) == rows
+    assert read_rows(table(tmp_path, "end\tn\tlabel\tstart\tpath\n1.5\t7\tx, y\t0\ta.mp4\n", "list.tsv")) == rows[:1]
+    assert read_rows(table(tmp_path, "path,label\nb.mp4,z\n")) == [Row(2, "b.mp4", "z", None)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,label\nx.mp4,a\n", "list.csv: has no column start and no column end"),
+        ("path,start,end,label\n", "has a header and no rows"),
+        ("path,start,end,label\nx.mp4,1,2,a\n,1,2,a\n", "list.csv, line 3: its path is empty"),
+        ("path,start,end,label\nx.mp4,1:02,2,a\n", "line 2: its start is '1:02'; it must be seconds"),
+        ("path,start,end,label\nx.mp4,1,,a\n", "line 2: its end is ''; it must be seconds"),
+        ("path,start,end,label\nx.mp4,1,nan,a\n", "line 2: its end is 'nan'"),
+        ("path,start,end,label\nx.mp4,-1,2,a\n", "line 2: its start is '-1'"),
+        ("path,start,end,label\nx.mp4,2,2.0,a\n", "line 2: it ends at 2.0, which is not after its start at 2"),
+        ('path,start,end,label\n"x\ny.mp4",1,2,a\nx.mp4,1,0,a\n', "line 4: it ends at 0"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_rows(table(tmp_path, content), timed=True)
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent.csv: cannot be read as a table"):
+        read_rows(tmp_path / "absent.csv")
+    (tmp_path / "x.csv").write_bytes(b"path,label\n\xff,a\n")
+    with pytest.raises(UsageError, match="cannot be read as a table"):
+        read_rows(tmp_path / "x.csv")
