@@ -28,7 +28,7 @@ from zsar_cli.video.types import Geometry, Sampling, VideoFacts, VideoInfo, Wind
 Parts = Iterator[WindowBatch | VideoFacts]
 
 
-def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:
     """Frames made of the path, so that answers cannot be mixed up unseen; its notes tell of the process."""
     rng = np.random.default_rng(list(os.fsencode(path)))
     count, side = sampling.windows * sampling.frames, geometry.size
@@ -39,14 +39,14 @@ def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Par
     yield VideoFacts(path, info, sampling, decoder, "1", tuple((np.arange(count) / 25).tolist()), notes=notes)
 
 
-def real(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def real(path: str, sampling: Sampling, geometry: Geometry, decoder: str, within: Window | None = None) -> Parts:
     """The project's own reader, with a note on what it loaded."""
-    for part in read_windows(path, sampling, geometry, decoder):
+    for part in read_windows(path, sampling, geometry, decoder, within):
         note = ("torch" if "torch" in sys.modules else "no torch",)
         yield replace(part, notes=note) if isinstance(part, VideoFacts) else part
 
 
-def endless(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def endless(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:
     """A window after another, for ever, each a little later than the one before."""
     for second in itertools.count():
         time.sleep(0.01)
@@ -54,17 +54,17 @@ def endless(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> 
         yield WindowBatch((Window(second, second + 1),), frames)
 
 
-def uneven(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def uneven(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:
     time.sleep(0.02 * (sum(map(ord, path)) % 4))
     yield from good(path, sampling, geometry, decoder)
 
 
-def half_a_second(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def half_a_second(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:
     time.sleep(0.5)
     yield from good(path, sampling, geometry, decoder)
 
 
-def noisy(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def noisy(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:
     """Writes a megabyte to each stream in every way there is, and reads what it should not."""
     warnings.warn("deprecated", stacklevel=1)
     print("x" * 1_000_000, flush=True)
@@ -74,7 +74,7 @@ def noisy(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Pa
     yield from good(path, sampling, geometry, decoder)
 
 
-def by_name(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Iterator[object]:
+def by_name(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Iterator[object]:
     """Does what the path says; any other path is read well."""
     if path == "hang":
         time.sleep(3600)
@@ -100,14 +100,14 @@ def by_name(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> 
     yield from good(path, sampling, geometry, decoder)
 
 
-def connect_and_hang(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def connect_and_hang(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:
     connection = socket.create_connection(("127.0.0.1", int(path)))
     time.sleep(3600)
     connection.close()
     yield from ()
 
 
-def connect_and_hang_with_the_lock(path: str, sampling: Sampling, geometry: Geometry, decoder: str) -> Parts:
+def connect_and_hang_with_the_lock(path: str, *_: object) -> Parts:
     connection = socket.create_connection(("127.0.0.1", int(path)))
     hold_the_lock()
     connection.close()

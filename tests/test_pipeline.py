@@ -16,11 +16,14 @@ from zsar_cli.errors import InputError
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.content import BLOCK, SAMPLES, content_digest
 from zsar_cli.video.reader import read_video
-from zsar_cli.video.types import Sampling
+from zsar_cli.video.types import Excerpt, Sampling, Window
 
 
 def embed(
-    inputs: Iterable[str | InputError], model: FakeModel, settings: EmbedSettings, cache: EmbeddingCache | None = None
+    inputs: Iterable[str | Excerpt | InputError],
+    model: FakeModel,
+    settings: EmbedSettings,
+    cache: EmbeddingCache | None = None,
 ) -> Iterator[Embedding | InputError]:
     """What one model sees; decode processes and cache are closed at the end."""
     pipeline = Pipeline([model], settings, cache)
@@ -122,6 +125,27 @@ def test_other_settings_find_nothing_in_the_cache(videos: list[str], tmp_path: P
     model = FakeModel()
     list(embed([videos[0]], model, EmbedSettings(workers=1, **other), cache))  # type: ignore[arg-type]
     assert model.batches
+
+
+def test_parts_of_a_file_are_each_read_and_known_by_themselves(videos: list[str], tmp_path: Path) -> None:
+    path, model, settings = videos[0], FakeModel(), EmbedSettings(workers=2)
+    parts = [Window(0.0, 0.3), Window(0.3, 0.7), Window(0.3, 0.5)]
+    inputs = [path, *(Excerpt(path, within) for within in parts)]
+    found = list(embed(inputs, model, settings, EmbeddingCache(tmp_path)))
+    for item, within in zip(found, [None, *parts], strict=True):
+        assert isinstance(item, Embedding) and item.facts.path == path
+        decoded = read_video(path, FakeModel.sampling, model.geometry, within=within)
+        expected = FakeModel().encode_video(torch.from_numpy(decoded.frames))
+        torch.testing.assert_close(item.windows, expected)
+        assert item.spans.tolist() == [[window.start, window.end] for window in decoded.windows]
+    again = FakeModel()
+    second = list(embed([*inputs, Excerpt(path, Window(0.1, 0.3))], again, settings, EmbeddingCache(tmp_path)))
+    assert again.batches == [1, 1]  # the windows of the new part
+    for before, after in zip(found, second[:4], strict=True):
+        assert isinstance(before, Embedding) and isinstance(after, Embedding)
+        assert torch.equal(before.windows, after.windows) and before.facts == after.facts
+    (gone,) = embed([Excerpt(path, Window(50.0, 51.0))], FakeModel(), settings)
+    assert isinstance(gone, InputError) and gone.path == path and "before the part from 50 to 51 s" in gone.reason
 
 
 def test_another_model_finds_nothing_in_the_cache(videos: list[str], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video import pyav_reader, pyav_source
 from zsar_cli.video.reader import decoder_versions, probe, read_video, read_windows
 from zsar_cli.video.sampling import sample_times, spans
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, WindowBatch
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, Window, WindowBatch
 
 SQUASH = Geometry(size=64)
 X265 = {"x265-params": "log-level=none"}
@@ -139,6 +139,37 @@ def test_gives_the_frames_shown(decoder: str, kind: str, clip_of: Callable[[str]
     np.testing.assert_allclose(video.facts.times, starts, atol=1e-3)
     assert video.facts.info.duration == pytest.approx(clip.end, abs=2e-3)
     assert video.facts.partial is None
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kind"),
+    [("pyav", kind) for kind in KINDS] + [("decord", kind) for kind in KINDS if kind not in DECORD_LIMITS],
+)
+def test_a_part_gives_the_frames_shown_in_it(decoder: str, kind: str, clip_of: Callable[[str], Clip]) -> None:
+    clip, sampling = clip_of(kind), Sampling(windows=2, frames=4)
+    within = Window(clip.end * 0.311, clip.end * 0.787)
+    video = read_video(str(clip.path), sampling, SQUASH, decoder, within)
+
+    instants = [within.start + instant for instant in wanted(within.end - within.start, 8)]
+    assert codes(video) == [clip.shown(instant) for instant in instants]
+    assert video.windows[0].start == within.start and video.windows[1].end == within.end
+    assert video.facts.info.duration == pytest.approx(clip.end, abs=2e-3)
+    assert video.facts.sampling == sampling and not any("it ends" in note for note in video.facts.notes)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kind"),
+    [("pyav", "h264_long_mp4"), ("decord", "h264_long_mp4"), ("pyav", "h264_raw"), ("pyav", "animated_gif")],
+)
+def test_a_part_ends_with_the_video_and_begins_before_its_end(
+    decoder: str, kind: str, clip_of: Callable[[str], Clip]
+) -> None:
+    clip = clip_of(kind)
+    video = read_video(str(clip.path), Sampling(frames=1), SQUASH, decoder, Window(clip.end / 2, clip.end + 5))
+    assert codes(video) == [clip.shown(clip.end * 3 / 4)] and video.windows[0].end == pytest.approx(clip.end, abs=2e-3)
+    assert f"it ends at {clip.end:.2f} s, before the {clip.end + 5:g} s asked for" in video.facts.notes
+    with pytest.raises(InputError, match=rf"it ends at {clip.end:.2f} s, before the part from 60 to 61 s"):
+        read_video(str(clip.path), Sampling(frames=1), SQUASH, decoder, Window(60.0, 61.0))
 
 
 # --- other ways to sample ---

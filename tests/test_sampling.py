@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from zsar_cli.errors import UsageError
-from zsar_cli.video.sampling import check_sampling, frames_shown, nearest, repeats, sample_times, spans
-from zsar_cli.video.types import Sampling
+from zsar_cli.video.sampling import BehindTheEnd, check_sampling, frames_shown, nearest, repeats, sample_times, spans
+from zsar_cli.video.types import Excerpt, Sampling, Window
 
 CASES = [
     (duration, Sampling(clips, frames, frame_step=stride))
@@ -96,6 +96,25 @@ def test_a_number_of_windows_divides_the_whole_video() -> None:
 def test_each_window_of_a_length_is_sampled_as_a_video_of_its_own() -> None:
     times = sample_times(10.0, Sampling(frames=4, window=4.0))
     assert times.tolist() == [[0.5, 1.5, 2.5, 3.5], [4.5, 5.5, 6.5, 7.5], [8.25, 8.75, 9.25, 9.75]]
+
+
+@pytest.mark.parametrize(("duration", "sampling"), [*CASES, (9.7, Sampling(window=2.0, stride=0.7, frames=3))])
+def test_a_part_of_a_video_is_sampled_as_a_video_of_its_own(duration: float, sampling: Sampling) -> None:
+    within = Window(12.5, 12.5 + duration)
+    for measure in (spans, sample_times):
+        part, alone = measure(10_000.0, sampling, within), measure(duration, sampling)
+        np.testing.assert_allclose(part, 12.5 + alone, rtol=0, atol=1e-9 + duration * 1e-12)
+        assert (measure(within.end, sampling, Window(12.5, 1e6)) == measure(within.end, sampling, within)).all()
+    times = sample_times(10_000.0, sampling, within)
+    assert (times >= within.start).all() and (times < within.end).all()
+
+
+def test_a_part_must_begin_before_the_end() -> None:
+    with pytest.raises(BehindTheEnd, match=r"it ends at 4.00 s, before the part from 4 to 5.5 s"):
+        spans(4.0, Sampling(), Window(4.0, 5.5))
+    for start, end in ((2.0, 2.0), (3.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match=r"a.mp4: .* is no part of a video"):
+            Excerpt("a.mp4", Window(start, end))
 
 
 def test_the_frame_shown_is_the_last_that_started() -> None:

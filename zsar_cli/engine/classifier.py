@@ -25,6 +25,7 @@ from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
 from zsar_cli.transfer.compose import compose, compose_beside
 from zsar_cli.transfer.explanation import Explanation, explain
 from zsar_cli.transfer.scoring import TransferSettings, aggregate, score_labels, to_shares
+from zsar_cli.video.types import Excerpt
 
 if TYPE_CHECKING:
     from zsar_cli.engine.loading import ClassifierSpec
@@ -98,7 +99,9 @@ class Classifier(ABC):
     def describe(self, labels: LabelSet) -> Run:
         """What every result of a job depends on. Two results with equal descriptions were made alike."""
 
-    def embed(self, inputs: Iterable[str | InputError], watch: Watch | None = None) -> Iterator[Views | InputError]:
+    def embed(
+        self, inputs: Iterable[str | Excerpt | InputError], watch: Watch | None = None
+    ) -> Iterator[Views | InputError]:
         """Visual embeddings of each video, one for each member, in the order of `inputs` (see `Pipeline.embed`)."""
         return self.pipeline.embed(inputs, watch)
 
@@ -232,12 +235,12 @@ class ZeroShotClassifier(Classifier):
         return rows[:, : self.model.width], None if text is None else self.model.condition_text(rows, text)
 
     def class_means(
-        self, labelled_paths: Iterable[tuple[str, str]], done: Callable[[], None] = lambda: None
+        self, labelled_paths: Iterable[tuple[str | Excerpt, str]], done: Callable[[], None] = lambda: None
     ) -> tuple[PrototypeBank, list[InputError]]:
         """Prototypes of classes from example videos (see `bank.mean_prototypes`).
 
         Args:
-            labelled_paths: (path, class name) pairs.
+            labelled_paths: (path or part of a file, class name) pairs.
             done: called after each video.
 
         Returns:

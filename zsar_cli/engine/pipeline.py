@@ -24,7 +24,7 @@ from zsar_cli.models.base import VideoModel
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.decoding import Part
 from zsar_cli.video.reader import decoder_versions, reader_of
-from zsar_cli.video.types import Partial, Sampling, VideoFacts, VideoInfo, View, WindowBatch
+from zsar_cli.video.types import Excerpt, Partial, Sampling, VideoFacts, VideoInfo, View, Window, WindowBatch
 from zsar_cli.video.workers import DecodePool
 
 __all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch", "processors"]
@@ -107,11 +107,11 @@ class Pipeline:
         self._lock = threading.Lock()  # of the pool
         self.computing = threading.Lock()  # of the models
 
-    def embed(self, inputs: Iterable[str | InputError], watch: Watch | None = None) -> Iterator[Result]:
+    def embed(self, inputs: Iterable[str | Excerpt | InputError], watch: Watch | None = None) -> Iterator[Result]:
         """Each video's embeddings, one for each model, or why there are none, in the order of `inputs`.
 
         Args:
-            inputs: paths, read as they are needed, and failures found earlier, which keep their place.
+            inputs: paths or parts of files, read as they are needed, and earlier failures, which keep their place.
             watch: sees windows as they are encoded, those of different files mixed; nothing of cached videos.
         """
         job = _Job(self, watch)
@@ -140,14 +140,15 @@ class Pipeline:
         if self.cache is not None:
             self.cache.close()
 
-    def keys(self, path: str, content: str) -> list[str]:
+    def keys(self, path: str, content: str, within: Window | None = None) -> list[str]:
         """For each model the cache's key: a digest of the content and of everything else that decides embeddings."""
+        part = () if within is None else (within.start, within.end)
         reader = reader_of(path, self.settings.decoder)
         version = decoder_versions()[reader]
         return [
             digest(
                 "video", ALGORITHM, content, model.fingerprint, model.precision, asdict(self.views[view].sampling),
-                asdict(self.views[view].geometry), reader, version,
+                asdict(self.views[view].geometry), reader, version, *part,
             )
             for model, view in zip(self.models, self.view_of, strict=True)
         ]  # fmt: skip
@@ -167,6 +168,7 @@ class _File:
 
     Args:
         path: of it.
+        within: the part that is looked at.
         parts: for each model its spans and vectors so far.
         keys: for each model its key in the cache.
         known: for each model what the cache had.
@@ -177,6 +179,7 @@ class _File:
     """
 
     path: str
+    within: Window | None
     parts: list[list[tuple[Tensor, Tensor]]]
     known: list[Embedding | None]
     keys: list[str] = field(default_factory=list)
@@ -197,17 +200,18 @@ class _Job:
         self._next = 0
         self.held = 0  # bytes of results that wait
 
-    def numbered(self, inputs: Iterable[str | InputError]) -> Iterator[str | Result]:
+    def numbered(self, inputs: Iterable[str | Excerpt | InputError]) -> Iterator[str | Excerpt | Result]:
         """The inputs; in the place of a video whose embeddings are known already, those."""
         for number, item in enumerate(inputs):
             if isinstance(item, InputError):
                 yield item
                 continue
             models = len(self._pipeline.models)
-            file = _File(item, [[] for _ in range(models)], [None] * models, state=FileState.now(item))
+            path, within = (item, None) if isinstance(item, str) else (item.path, item.within)
+            file = _File(path, within, [[] for _ in range(models)], [None] * models, state=FileState.now(path))
             self._files[number] = file
             cache = self._pipeline.cache
-            content = cache.file_digest(item, self._pipeline.settings.hashes) if cache is not None else None
+            content = cache.file_digest(path, self._pipeline.settings.hashes) if cache is not None else None
             if content is not None and not self._look_up(file, content):
                 del self._files[number]
                 yield tuple(one for one in file.known if one is not None)
@@ -227,7 +231,7 @@ class _Job:
         """Fetch what the cache has; returns the views of the models that it has nothing for."""
         pipeline = self._pipeline
         assert pipeline.cache is not None
-        file.keys = pipeline.keys(file.path, content)
+        file.keys = pipeline.keys(file.path, content, file.within)
         found = pipeline.cache.get(file.keys)
         file.known = [_from_cache(file.path, *found[key]) if key in found else None for key in file.keys]
         missing = {view for view, known in zip(pipeline.view_of, file.known, strict=True) if known is None}

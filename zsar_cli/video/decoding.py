@@ -46,9 +46,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Request:
-    """A file to decode: these views of it, or, where they are None, what the answer to its digest says."""
+    """A file to decode, or a part of it: these views, or, where they are None, what the answer to its digest says."""
 
     path: str
+    within: Window | None
     views: tuple[int, ...] | None
     hashes: str | None
 
@@ -120,7 +121,7 @@ def _answer(task: Task, request: Request, shared: SharedFrames, say: Callable[[o
             wanted = say(DigestOf(content_digest(request.path, request.hashes)))
         assert isinstance(wanted, tuple)
         for index in wanted:
-            _decode(task, request.path, index, shared, say)
+            _decode(task, request, index, shared, say)
         last: object = Ended()
     except ZsarError as error:
         last = error
@@ -131,10 +132,10 @@ def _answer(task: Task, request: Request, shared: SharedFrames, say: Callable[[o
     return say(last)
 
 
-def _decode(task: Task, path: str, index: int, shared: SharedFrames, say: Callable[[object], object]) -> None:
+def _decode(task: Task, request: Request, index: int, shared: SharedFrames, say: Callable[[object], object]) -> None:
     """One view of a file."""
-    view = task.views[index]
-    parts = pkgutil.resolve_name(task.read)(path, view.sampling, view.geometry, task.decoder)
+    view, read = task.views[index], pkgutil.resolve_name(task.read)
+    parts = read(request.path, view.sampling, view.geometry, task.decoder, request.within)
     for part in _batches(parts, min(_MOST, shared.size // room_for(view))):
         if not isinstance(part, list):
             say(Part(index, part))

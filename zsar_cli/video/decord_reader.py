@@ -25,7 +25,7 @@ from zsar_cli.video.assembly import by_frame, windows_of
 from zsar_cli.video.geometry import shape_frame
 from zsar_cli.video.pyav_source import Source, open_source
 from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
-from zsar_cli.video.types import Geometry, Sampling, VideoFacts, WindowBatch
+from zsar_cli.video.types import Geometry, Sampling, VideoFacts, Window, WindowBatch
 
 __all__ = ["read"]
 
@@ -33,7 +33,9 @@ NAME = "decord"
 _AT_A_TIME = 8  # full-size frames held at a time
 
 
-def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+def read(
+    path: str, sampling: Sampling, geometry: Geometry, within: Window | None = None
+) -> Iterator[WindowBatch | VideoFacts]:
     """Read the frames decord takes for those shown; see `zsar_cli.video.reader.read_windows`.
 
     PyAV opens the file first: it tells what decord does not (codec, container, rotation, shape of the pixels)
@@ -49,7 +51,7 @@ def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBa
         reader = None
         try:
             reader = decord.VideoReader(f"file:{path}", ctx=decord.cpu(0), num_threads=1)
-            yield from _read(source, reader, sampling, str(decord.__version__))
+            yield from _read(source, reader, sampling, within, str(decord.__version__))
         except (RuntimeError, AssertionError, failure) as error:
             reason = f"decord cannot read it ({_first_line(error)}): try the decoder 'pyav'"
             raise InputError(path, "decode", reason, NAME) from error
@@ -85,13 +87,15 @@ def _shape_first_frame(source: Source) -> None:
             return
 
 
-def _read(source: Source, reader: Any, sampling: Sampling, version: str) -> Iterator[WindowBatch | VideoFacts]:
+def _read(
+    source: Source, reader: Any, sampling: Sampling, within: Window | None, version: str
+) -> Iterator[WindowBatch | VideoFacts]:
     intervals = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
     starts = intervals[:, 0] - intervals[0, 0]
     duration = float(intervals[-1, 1] - intervals[0, 0])
     if not (np.isfinite(intervals).all() and (np.diff(starts) > 0).all() and 0 < duration < 1e9):
         raise RuntimeError("it gives no usable times for this file")
-    wanted = sample_times(duration, sampling)
+    wanted = sample_times(duration, sampling, within)
     notes: tuple[str, ...] = ()
     if sampling.exact:
         chosen = frames_shown(starts, wanted)
@@ -100,7 +104,7 @@ def _read(source: Source, reader: Any, sampling: Sampling, version: str) -> Iter
         chosen = keys[nearest(starts[keys], wanted)]
         notes = (f"key frames: up to {np.abs(starts[chosen] - wanted).max():.1f} s from the instants asked for",)
     fetch = _Shaped(source, reader, np.unique(chosen))
-    yield from windows_of(by_frame(chosen, fetch), spans(duration, sampling), sampling.frames)
+    yield from windows_of(by_frame(chosen, fetch), spans(duration, sampling, within), sampling.frames)
     whole = sampling.window is None
     yield VideoFacts(
         path=source.path,

@@ -22,7 +22,7 @@ from zsar_cli.video.geometry import centre_square, is_thin, scaled_size, thin_sq
 from zsar_cli.video.kinds import IMAGE_FORMATS, IMAGE_SUFFIXES, natural_order
 from zsar_cli.video.limits import MAX_PIXELS, check_pixels
 from zsar_cli.video.sampling import frames_shown, repeats, sample_times, spans
-from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, WindowBatch
+from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
 
 __all__ = ["read", "version"]
 
@@ -38,7 +38,9 @@ def version() -> str:
     return f"Pillow {PIL.__version__}"
 
 
-def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+def read(
+    path: str, sampling: Sampling, geometry: Geometry, within: Window | None = None
+) -> Iterator[WindowBatch | VideoFacts]:
     """Read a folder of images or an animated image; see `zsar_cli.video.reader.read_windows`.
 
     Every frame counts as exact: there is nothing to be gained from key frames.
@@ -46,7 +48,7 @@ def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBa
     Raises:
         InputError: no image there, a still image, or nothing that can be decoded.
     """
-    yield from (_read_folder if os.path.isdir(path) else _read_animation)(path, sampling, geometry)
+    yield from (_read_folder if os.path.isdir(path) else _read_animation)(path, sampling, geometry, within)
 
 
 def _open(path: str) -> Image.Image:
@@ -141,7 +143,9 @@ def _facts(
 # --- a folder of images ---
 
 
-def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+def _read_folder(
+    path: str, sampling: Sampling, geometry: Geometry, within: Window | None
+) -> Iterator[WindowBatch | VideoFacts]:
     names = [e.name for e in os.scandir(path) if e.is_file() and Path(e.name).suffix.lower() in IMAGE_SUFFIXES]
     names = sorted((name for name in names if not name.startswith(".")), key=natural_order)
     if not names:
@@ -149,9 +153,9 @@ def _read_folder(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[
         raise InputError(path, "open", f"the folder holds no images ({kinds})", NAME)
     starts = np.arange(len(names)) / sampling.frame_rate
     duration = len(names) / sampling.frame_rate
-    chosen = frames_shown(starts, sample_times(duration, sampling))
+    chosen = frames_shown(starts, sample_times(duration, sampling, within))
     folder = _Folder(path, names, geometry)
-    yield from windows_of(by_frame(chosen, folder.image), spans(duration, sampling), sampling.frames)
+    yield from windows_of(by_frame(chosen, folder.image), spans(duration, sampling, within), sampling.frames)
     partial = None
     if folder.broken:
         first, reason = next(iter(folder.broken.items()))
@@ -208,7 +212,9 @@ class _Folder:
 # --- an animated image ---
 
 
-def _read_animation(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+def _read_animation(
+    path: str, sampling: Sampling, geometry: Geometry, within: Window | None
+) -> Iterator[WindowBatch | VideoFacts]:
     with _open(path) as image:
         if _frame_count(path, image) < 2:
             reason = "a still image is not a video: give a video, an animation or a folder of images"
@@ -216,13 +222,13 @@ def _read_animation(path: str, sampling: Sampling, geometry: Geometry) -> Iterat
         ends, partial = _frame_ends(path, image)
         starts = np.append(0.0, ends[:-1])
         duration = float(ends[-1])
-        chosen = frames_shown(starts, sample_times(duration, sampling))
+        chosen = frames_shown(starts, sample_times(duration, sampling, within))
 
         def fetch(index: int) -> NDArray[np.uint8]:
             image.seek(index)
             return _shape(image, geometry)
 
-        yield from windows_of(by_frame(chosen, fetch), spans(duration, sampling), sampling.frames)
+        yield from windows_of(by_frame(chosen, fetch), spans(duration, sampling, within), sampling.frames)
         kind = (image.format or "").lower()
         info = VideoInfo(image.width, image.height, duration, len(ends) / duration, kind, kind)
     yield _facts(path, sampling, starts[chosen], info, partial)

@@ -23,7 +23,7 @@ from zsar_cli.errors import InputError
 from zsar_cli.video.assembly import Pick, windows_of
 from zsar_cli.video.pyav_source import NAME, Source, Timeline, open_source, scan, why_no_frame
 from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
-from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, WindowBatch
+from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
 
 __all__ = ["probe", "read", "version"]
 
@@ -108,19 +108,21 @@ class _Plan:
         line: when frames are shown, corrected by what decoding showed.
         sampling: what was asked for.
         chosen: int64 [N, T], presentation times of the frames.
+        within: the part that is looked at.
         decoded: presentation times of all frames that came out when everything was decoded.
     """
 
     line: Timeline
     sampling: Sampling
     chosen: NDArray[np.int64]
+    within: Window | None
     notes: tuple[str, ...] = ()
     decoded: list[int] = field(default_factory=list)
 
     @property
     def spans(self) -> NDArray[np.float64]:
         """float64 [N, 2], seconds."""
-        return spans(self.line.duration, self.sampling)
+        return spans(self.line.duration, self.sampling, self.within)
 
 
 def _from_the_start(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
@@ -133,7 +135,7 @@ def _from_the_start(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
         # A recording that was cut open: the frames before its first key frame cannot be shown by anyone.
         plan.line = replace(plan.line, starts=plan.line.starts[plan.line.starts >= before[0]])
     line = plan.line
-    wanted = sample_times(line.duration, plan.sampling)
+    wanted = sample_times(line.duration, plan.sampling, plan.within)
     if len(wanted) != len(plan.chosen):
         plan.chosen = np.zeros(wanted.shape, dtype=np.int64)
     expected = line.starts[frames_shown(line.seconds(line.starts), wanted)].ravel()
@@ -189,7 +191,9 @@ def _in_order(source: Source, line: Timeline) -> Iterator[_Timed]:
 # --- the whole ---
 
 
-def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBatch | VideoFacts]:
+def read(
+    path: str, sampling: Sampling, geometry: Geometry, within: Window | None = None
+) -> Iterator[WindowBatch | VideoFacts]:
     """Windows as they are complete, and last what is known of the file; see `zsar_cli.video.reader.read_windows`.
 
     Raises:
@@ -198,7 +202,7 @@ def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBa
     done = 0
     with open_source(path, geometry) as source:
         line = scan(source)
-        plan = _plan(source, line, sampling)
+        plan = _plan(source, line, sampling, within)
         if plan is not None:
             for window in windows_of(_seeking(source, plan), plan.spans, sampling.frames):
                 yield window
@@ -208,8 +212,8 @@ def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBa
                 return
     with open_source(path, geometry) as source:  # afresh: nothing that broke is carried over
         if plan is None:
-            times = sample_times(line.duration, sampling)
-            plan = _Plan(line, sampling, np.zeros(times.shape, dtype=np.int64))
+            times = sample_times(line.duration, sampling, within)
+            plan = _Plan(line, sampling, np.zeros(times.shape, dtype=np.int64), within)
         if plan.notes:
             exact = f"from {plan.spans[done, 0]:.1f} s on key frames could not be read alone: exact frames were decoded"
             plan.notes = (*plan.notes, exact) if done else ()
@@ -219,17 +223,17 @@ def read(path: str, sampling: Sampling, geometry: Geometry) -> Iterator[WindowBa
         yield _facts(source, plan)
 
 
-def _plan(source: Source, line: Timeline, sampling: Sampling) -> _Plan | None:
+def _plan(source: Source, line: Timeline, sampling: Sampling, within: Window | None) -> _Plan | None:
     """Which frames to seek, or None where seeking cannot be trusted."""
     if source.damage.errors or not line.trusted:
         return None
-    wanted = sample_times(line.duration, sampling)
+    wanted = sample_times(line.duration, sampling, within)
     shown_keys = np.intersect1d(line.keys, line.starts)
     if sampling.exact or not len(shown_keys):
-        return _Plan(line, sampling, line.starts[frames_shown(line.seconds(line.starts), wanted)])
+        return _Plan(line, sampling, line.starts[frames_shown(line.seconds(line.starts), wanted)], within)
     chosen = shown_keys[nearest(line.seconds(shown_keys), wanted)]
     off = float(np.abs(line.seconds(chosen) - wanted).max())
-    return _Plan(line, sampling, chosen, (f"key frames: up to {off:.1f} s from the instants asked for",))
+    return _Plan(line, sampling, chosen, within, (f"key frames: up to {off:.1f} s from the instants asked for",))
 
 
 def _seeking(source: Source, plan: _Plan) -> Iterator[Pick]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video.assembly import joined
 from zsar_cli.video.geometry import check_geometry
 from zsar_cli.video.kinds import IMAGE_SUFFIXES
-from zsar_cli.video.sampling import check_sampling
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, VideoInfo, WindowBatch
+from zsar_cli.video.sampling import BehindTheEnd, check_sampling
+from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
 
 __all__ = ["DECODERS", "decoder_versions", "probe", "read_video", "read_windows", "reader_of"]
 
@@ -24,7 +25,7 @@ PICTURES = IMAGE_SUFFIXES | {".gif", ".apng"}  # read by Pillow, whatever the de
 
 
 def read_windows(
-    path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav"
+    path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav", within: Window | None = None
 ) -> Iterator[WindowBatch | VideoFacts]:
     """Read the frames shown at the wanted instants of a video file, an animated image or a folder of images.
 
@@ -34,13 +35,14 @@ def read_windows(
         geometry: the shape of each frame.
         decoder: "pyav" (exact) or "decord" (its limits: see `decord_reader`). Images are read by Pillow
             whatever is chosen here.
+        within: only this part of the video, see `Excerpt`; None is all of it.
 
     Yields:
         N windows in order, each as soon as it is complete, so that memory does not grow with the length of the video;
         last what is known of the file, `partial` set where damage kept part of it from being read.
 
     Raises:
-        InputError: the file is missing, not a video, or nothing in it can be decoded.
+        InputError: the file is missing, not a video, nothing in it can be decoded, or it ends before the part.
         UsageError: an unknown decoder, one that is not installed, or a value that is not allowed.
     """
     if decoder not in DECODERS:
@@ -48,12 +50,27 @@ def read_windows(
     check_sampling(sampling)
     check_geometry(geometry)
     name = "images" if _is_images(path) else decoder
-    yield from import_module(f"zsar_cli.video.{_READERS[name][0]}").read(path, sampling, geometry)
+    read = import_module(f"zsar_cli.video.{_READERS[name][0]}").read
+    try:
+        for part in read(path, sampling, geometry, within):
+            yield _cut_short(part, within) if isinstance(part, VideoFacts) and within is not None else part
+    except BehindTheEnd as error:
+        raise InputError(path, "decode", str(error), name) from error
 
 
-def read_video(path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav") -> DecodedVideo:
+def _cut_short(facts: VideoFacts, within: Window) -> VideoFacts:
+    """With a note where the video ends within the part."""
+    end = facts.info.duration
+    if end is None or within.end <= end:
+        return facts
+    return replace(facts, notes=(*facts.notes, f"it ends at {end:.2f} s, before the {within.end:g} s asked for"))
+
+
+def read_video(
+    path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav", within: Window | None = None
+) -> DecodedVideo:
     """All windows of a short video at once: see `read_windows`, which has the arguments and the errors."""
-    *windows, facts = read_windows(path, sampling, geometry, decoder)
+    *windows, facts = read_windows(path, sampling, geometry, decoder, within)
     assert isinstance(facts, VideoFacts)
     return joined(facts, [one for one in windows if isinstance(one, WindowBatch)])
 

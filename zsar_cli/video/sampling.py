@@ -8,13 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsar_cli.errors import UsageError
-from zsar_cli.video.types import Sampling
+from zsar_cli.video.types import Sampling, Window
 
-__all__ = ["check_sampling", "frames_shown", "nearest", "repeats", "sample_times", "spans"]
+__all__ = ["BehindTheEnd", "check_sampling", "frames_shown", "nearest", "repeats", "sample_times", "spans"]
 
 # An instant this close (seconds) before a frame's start counts as that frame: frame times are sums of rounded
 # fractions, and which frame is meant must not hang on the last bit of a float.
 _TOLERANCE = 1e-6
+
+
+class BehindTheEnd(ValueError):
+    """The part of a video that is asked for begins where the video has ended."""
 
 
 def check_sampling(sampling: Sampling) -> None:
@@ -43,48 +47,67 @@ def check_sampling(sampling: Sampling) -> None:
         )
 
 
-def spans(duration: float, sampling: Sampling) -> NDArray[np.float64]:
-    """The windows of a video.
+def spans(duration: float, sampling: Sampling, within: Window | None = None) -> NDArray[np.float64]:
+    """The windows of a video, or of a part of it.
 
     A number N of windows divides [0, duration) into equal parts. Windows of a given length begin every `stride`
     seconds from 0; the last is the first that reaches the end of the video, where it is cut off.
 
     Args:
         duration: seconds, positive.
+        within: the part in whose place [0, duration) stands above; None is all of it.
 
     Returns:
         float64 [N, 2], start and end in seconds, in order.
+
+    Raises:
+        BehindTheEnd: the part begins there.
     """
-    if not (math.isfinite(duration) and duration > 0):
-        raise ValueError(f"duration is {duration}: it must be a positive number of seconds")
+    first, last = _borders(duration, within)
     if sampling.window is None:
-        borders = np.linspace(0.0, duration, sampling.windows + 1)
+        borders = np.linspace(first, last, sampling.windows + 1)
         return np.stack([borders[:-1], borders[1:]], axis=1)
     stride = sampling.stride or sampling.window
-    count = 1 + math.ceil(max(0.0, duration - sampling.window) / stride - _TOLERANCE)
-    starts = stride * np.arange(count)
-    starts = starts[starts < duration]  # a stride beyond the length can step over the end
-    return np.stack([starts, np.minimum(starts + sampling.window, duration)], axis=1)
+    count = 1 + math.ceil(max(0.0, last - first - sampling.window) / stride - _TOLERANCE)
+    starts = first + stride * np.arange(count)
+    starts = starts[starts < last]  # a stride beyond the length can step over the end
+    return np.stack([starts, np.minimum(starts + sampling.window, last)], axis=1)
 
 
-def sample_times(duration: float, sampling: Sampling) -> NDArray[np.float64]:
+def _borders(duration: float, within: Window | None) -> tuple[float, float]:
+    """Start and end in seconds of all that is looked at."""
+    if not (math.isfinite(duration) and duration > 0):
+        raise ValueError(f"duration is {duration}: it must be a positive number of seconds")
+    if within is None:
+        return 0.0, duration
+    if within.start >= duration:
+        raise BehindTheEnd(f"it ends at {duration:.2f} s, before the part from {within.start:g} to {within.end:g} s")
+    return within.start, min(within.end, duration)
+
+
+def sample_times(duration: float, sampling: Sampling, within: Window | None = None) -> NDArray[np.float64]:
     """The instants to look at, window after window.
 
     Without a step a window is divided into T equal cells and the instant is the centre of its cell. With a step the T
-    instants are that many seconds apart, centred in the window and clamped to the video.
+    instants are that many seconds apart, centred in the window and clamped to the video, or the part of it.
 
     Args:
         duration: seconds, positive.
         sampling: N windows of T frames.
+        within: as in `spans`.
 
     Returns:
-        float64 [N, T], seconds, each in [0, duration).
+        float64 [N, T], seconds, each in [0, duration), or in the part.
+
+    Raises:
+        BehindTheEnd: as `spans`.
     """
-    windows, frames = spans(duration, sampling), sampling.frames
+    first, last = _borders(duration, within)
+    windows, frames = spans(duration, sampling, within), sampling.frames
     lengths = windows[:, 1] - windows[:, 0]
     steps = lengths / frames if sampling.frame_step is None else np.full_like(lengths, sampling.frame_step)
     times = windows.mean(axis=1)[:, None] + steps[:, None] * (np.arange(frames) - (frames - 1) / 2)
-    inside: NDArray[np.float64] = np.clip(times, 0.0, np.nextafter(duration, 0.0))
+    inside: NDArray[np.float64] = np.clip(times, first, np.nextafter(last, first))
     return inside
 
 

@@ -6,6 +6,7 @@ first frame a player shows (0 = first frame).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DecodedVideo",
+    "Excerpt",
     "Geometry",
     "Partial",
     "Sampling",
@@ -30,6 +32,26 @@ class Window:
 
     start: float
     end: float
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A part of a file, as an input in the place of a path: as if the file began and ended there, with its own times.
+
+    Args:
+        path: of the file.
+        within: what is looked at; the part of it behind the end of the video is left out.
+
+    Raises:
+        ValueError: it has no length, or begins before the video.
+    """
+
+    path: str
+    within: Window
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.within.end) and 0 <= self.within.start < self.within.end):
+            raise ValueError(f"{self.path}: {self.within} is no part of a video")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from zsar_cli.errors import InputError, UsageError, ZsarError
 from zsar_cli.video.assembly import joined
 from zsar_cli.video.decoding import BOOT, DigestOf, Ended, Frames, Part, Request, Task, one_line
 from zsar_cli.video.shared_frames import SharedFrames
-from zsar_cli.video.types import DecodedVideo, VideoFacts, View, WindowBatch
+from zsar_cli.video.types import DecodedVideo, Excerpt, VideoFacts, View, Window, WindowBatch
 
 __all__ = ["DecodePool", "Event"]
 
@@ -95,7 +95,7 @@ class DecodePool:
 
     def stream(
         self,
-        paths: Iterable[str | Ready],
+        paths: Iterable[str | Excerpt | Ready],
         choose: Choose | None = None,
         hold: Callable[[], bool] = lambda: False,
         hashes: str = "sampled",
@@ -107,7 +107,7 @@ class DecodePool:
         there are processes is asked for. Closing the iterator stops the files under way.
 
         Args:
-            paths: of the files. Anything else among them is a result already, and comes back with its number.
+            paths: of the files, or parts of them. Anything else is a result already, and comes back with its number.
             choose: called before a file is decoded, on a thread of the pool, with its number, path and content digest
                 (None where it cannot be read); returns which views to decode. None decodes all and digests nothing.
             hold: while it is true and any file is under way, no further one is begun.
@@ -131,10 +131,11 @@ class DecodePool:
                     except StopIteration:
                         exhausted = True
                         break
-                    if not isinstance(path, str):
+                    if not isinstance(path, str | Excerpt):
                         yield number, path
                         continue
-                    job = _Job(number, path, choose, hashes, _Sender(events, (stopped, self._closed)))
+                    file, within = (path, None) if isinstance(path, str) else (path.path, path.within)
+                    job = _Job(number, file, within, choose, hashes, _Sender(events, (stopped, self._closed)))
                     self._threads.submit(self._run, job)
                     under_way += 1
                 if not under_way and exhausted:
@@ -156,7 +157,7 @@ class DecodePool:
                 return events.get(timeout=0.5)
         return None
 
-    def decode(self, paths: Iterable[str]) -> Iterator[DecodedVideo | InputError]:
+    def decode(self, paths: Iterable[str | Excerpt]) -> Iterator[DecodedVideo | InputError]:
         """Whole short videos in one view, in the order of `paths`; failures are values in their place."""
         assert len(self.views) == 1
         batches: dict[int, list[WindowBatch]] = {}
@@ -232,6 +233,7 @@ class _Job:
 
     number: int
     path: str
+    within: Window | None
     choose: Choose | None
     hashes: str
     send: _Sender
@@ -281,7 +283,8 @@ class _Worker:
         """One file: a request, then messages until its end."""
         everything = tuple(range(len(self._views)))
         asks = job.choose is not None
-        message = self._ask(process, Request(job.path, None if asks else everything, job.hashes if asks else None))
+        request = Request(job.path, job.within, None if asks else everything, job.hashes if asks else None)
+        message = self._ask(process, request)
         while True:
             if isinstance(message, DigestOf):
                 assert job.choose is not None
