@@ -118,6 +118,21 @@ def test_everything_can_be_computed_again_from_the_rows(zsar_here: Here, home: P
     )
 
 
+def test_parts_of_a_film_are_measured_as_files_of_their_own(zsar_here: Here, home: Path, tmp_path: Path) -> None:
+    film = videos.write_video(tmp_path / "film.mp4", frames=20).path
+    alone = videos.write_video(tmp_path / "alone.mp4", frames=20).path  # the same pictures
+    table = tmp_path / "list.csv"
+    spans = [(0.0, 0.4), (0.4, 0.8)]
+    rows = [f"film.mp4,{CLASSES[n]},{start},{end}\n" for n, (start, end) in enumerate(spans)]
+    table.write_text(f"path,label,start,end\n{''.join(rows)}alone.mp4,{CLASSES[0]},,\nfilm.mp4,{CLASSES[1]},0,0.8\n")
+    zsar_here("evaluate", table, "-o", tmp_path / "e.json")
+    first, second, whole, all_of_it = json.loads((tmp_path / "e.json").read_text())["videos"]
+    assert [(one["path"], one["start"], one["end"]) for one in (first, second)] == [(str(film), *one) for one in spans]
+    assert (whole["path"], whole["start"], whole["end"]) == (str(alone), None, None)
+    assert all_of_it["similarity"] == pytest.approx(whole["similarity"], abs=1e-5)
+    assert first["similarity"] != pytest.approx(second["similarity"], abs=1e-3)
+
+
 def test_docs_mention_every_key(zsar_here: Here, home: Path, tmp_path: Path) -> None:
     def keys(value: object) -> set[str]:
         if isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from zsar_cli.data.dataset import read_dataset, read_split
 from zsar_cli.errors import UsageError
 from zsar_cli.labels import LabelSet
+from zsar_cli.video.types import Excerpt, Window
 
 
 @pytest.fixture
@@ -53,11 +55,24 @@ def test_a_table_with_paths_beside_it(home: Path) -> None:
     assert {item.label for item in data.items} == {"yo yo"}
 
 
+def test_a_table_of_parts(home: Path) -> None:
+    table = home / "list.json"
+    rows = [{"path": "YoYo/v_9.avi", "label": "yo yo", "start": 12.5, "end": 15}]
+    rows.append({"path": "YoYo/v_9.avi", "label": "b"})
+    table.write_text(json.dumps(rows))
+    part, whole = read_dataset(table).items
+    path = str(home / "YoYo/v_9.avi")
+    assert part.source == Excerpt(path, Window(12.5, 15.0)) and part.name == "YoYo/v_9.avi@12.5-15"
+    assert whole.source == path and whole.name == whole.key == "YoYo/v_9.avi"
+    (home / "list.csv").write_text("path,label,start,end\nYoYo/v_9.avi,yo yo,12.5,15\nYoYo/v_9.avi,b,,\n")
+    assert read_dataset(home / "list.csv") == read_dataset(table)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("path\nx.avi\n", "has no column label"),
-        ("path,label\n", "has a header and no rows"),
+        ("path,label\n", "has no rows"),
         ("path,label\nx.avi,\n", "line 2: its label is empty"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,26 @@ def table(tmp_path: Path, content: str, name: str = "list.csv") -> Path:
 
 
 def test_rows_with_and_without_times(tmp_path: Path) -> None:
-    rows = [Row(2, "a.mp4", "x, y", (0.0, 1.5)), Row(3, "b.mp4", "z", None), Row(4, "c.mp4", "", None)]
-    assert read_rows(table(tmp_path, 'path,start,end,label\na.mp4,0,1.5,"x, y"\nb.mp4,,,z\nc.mp4\n')) == rows
-    assert read_rows(table(tmp_path, "end\tn\tlabel\tstart\tpath\n1.5\t7\tx, y\t0\ta.mp4\n", "list.tsv")) == rows[:1]
-    assert read_rows(table(tmp_path, "path,label\nb.mp4,z\n")) == [Row(2, "b.mp4", "z", None)]
+    expected = [("a.mp4", "x, y", (0.0, 1.5)), ("b.mp4", "z", None), ("c.mp4", "", None)]
+    rows = read_rows(table(tmp_path, 'path,start,end,label\na.mp4,0,1.5,"x, y"\nb.mp4,,,z\nc.mp4\n'))
+    assert rows == [Row(f"{tmp_path / 'list.csv'}, line {line}", *one) for line, one in enumerate(expected, start=2)]
+    rows = read_rows(table(tmp_path, "end\tn\tlabel\tstart\tpath\n1.5\t7\tx, y\t0\ta.mp4\n", "list.tsv"))
+    assert [row[1:] for row in rows] == expected[:1]
+    assert [row[1:] for row in read_rows(table(tmp_path, "path,label\nb.mp4,z\n"))] == expected[1:2]
+    entries = [
+        {"path": "a.mp4", "label": "x, y", "start": 0, "end": 1.5, "n": [7]},
+        {"path": "b.mp4", "label": "z", "start": None, "end": None},
+        {"path": "c.mp4"},
+    ]
+    rows = read_rows(table(tmp_path, json.dumps(entries), "list.json"))
+    assert rows == [Row(f"{tmp_path / 'list.json'}, entry {n}", *one) for n, one in enumerate(expected, start=1)]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("path,label\nx.mp4,a\n", "list.csv: has no column start and no column end"),
-        ("path,start,end,label\n", "has a header and no rows"),
+        ("path,start,end,label\n", "has no rows"),
         ("path,start,end,label\nx.mp4,1,2,a\n,1,2,a\n", "list.csv, line 3: its path is empty"),
         ("path,start,end,label\nx.mp4,1:02,2,a\n", "line 2: its start is '1:02'; it must be seconds"),
         ("path,start,end,label\nx.mp4,1,,a\n", "line 2: its end is ''; it must be seconds"),
@@ -39,6 +49,23 @@ def test_rows_with_and_without_times(tmp_path: Path) -> None:
 def test_tables_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_rows(table(tmp_path, content), timed=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "list.json: is no list of mappings"),
+        ("[]", "list.json: has no rows"),
+        ("[1]", "list.json, entry 1: 1 is no mapping"),
+        ('[{"path": "x"}, {"label": "a"}]', "list.json, entry 2: its path is empty"),
+        ('[{"path": "x", "start": true, "end": 2}]', "entry 1: its start is 'True'; it must be seconds"),
+        ('[{"path": "x", "label": ["a"]}]', r"entry 1: \['a'\] is neither text nor a number"),
+        ("[", "list.json: is not readable JSON"),
+    ],
+)
+def test_json_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_rows(table(tmp_path, content, "list.json"))
 
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:

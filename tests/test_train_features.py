@@ -126,6 +126,23 @@ def test_failures_are_values_and_a_video_may_have_two_labels(items: list[Item], 
     assert [Path(failure.path).name for failure in failures] == ["bad.mp4", "absent.mp4"]
 
 
+def test_parts_of_a_video_have_features_of_their_own(items: list[Item], tmp_path: Path) -> None:
+    net, _ = backbone()
+    cache = FeatureCache(tmp_path)
+    parts = [replace(items[0], start=start, end=start + 0.04) for start in (0.0, 0.08)]
+    behind = replace(items[0], start=70.0, end=80.0)
+    videos, failures = extract([items[0], *parts, behind], net, CLIP, DECODING, cache)
+    assert [video.item for video in videos] == [items[0], *parts]
+    assert ["before the part from 70 to 80 s" in failure.reason for failure in failures] == [True]
+    assert len({key for video in videos for key in video.keys}) == 3 * 2 and len({one.content for one in videos}) == 3
+    packed = pack(videos, cache, tmp_path / "features.npy")
+    for row, part in enumerate(parts, start=1):
+        within, geometry = part.source.within, CLIP.geometries(64)[0]
+        frames = torch.from_numpy(read_video(part.path, CLIP.sampling, geometry, within=within).frames)
+        with torch.inference_mode():
+            torch.testing.assert_close(packed[row, 0].float(), net(frames)[0], rtol=1e-2, atol=1e-3)
+
+
 def test_every_clip_of_a_video_is_a_view(items: list[Item], tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     clip = ClipConfig(frames=1, clips=3, view="centre", flip=False)

@@ -38,7 +38,11 @@ BEST = 5  # labels named for each video; the similarities to all are there as we
 NAMED = 10  # classes of a run that the table names
 
 DatasetPath = Annotated[
-    Path, typer.Argument(help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label.")
+    Path,
+    typer.Argument(
+        help="A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps "
+        "start and end."
+    ),
 ]
 Names = Annotated[
     Path | None, option("--labels", "CSV with the columns folder and label: natural names for the folders.", "-l",
@@ -191,7 +195,7 @@ def _similarities(
     similarity = np.full((len(data.items), len(data.classes)), -np.inf)
     failures = []
     with classifier, messages.progress(len(data.items)) as progress:
-        for row, video in enumerate(classifier.embed(item.path for item in data.items)):
+        for row, video in enumerate(classifier.embed(item.source for item in data.items)):
             progress.advance(failed=isinstance(video, InputError))
             if isinstance(video, InputError):
                 failures.append(video)
@@ -261,6 +265,8 @@ def _rows(similarity: NDArray[np.float64], data: Dataset, failures: Sequence[Inp
     for item, values in zip(data.items, similarity.tolist(), strict=True):
         row: dict[str, Any] = {
             "path": item.path,
+            "start": item.start,
+            "end": item.end,
             "truth": item.label,
             "predictions": [],
             "similarity": None,

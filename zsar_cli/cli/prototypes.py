@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from zsar_cli.engine.classifier import ZeroShotClassifier
     from zsar_cli.errors import InputError
     from zsar_cli.transfer.bank import PrototypeBank
+    from zsar_cli.video.types import Excerpt
 
 __all__ = ["export_prototypes"]
 
 Dataset = Annotated[
     Path | None,
     typer.Argument(
-        help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label: write class means.",
+        help="A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps "
+        "start and end: write class means.",
         metavar="[DATASET]",
     ),
 ]
@@ -68,7 +70,7 @@ def export_prototypes(
     classifier = open_one(messages, models, compute, reading)
     failures: list[InputError] = []
     if data is not None:
-        result, failures = _means(classifier, [(item.path, item.label) for item in data.items], messages)
+        result, failures = _means(classifier, [(item.source, item.label) for item in data.items], messages)
     else:
         found = classifier.prepare(label_set).prototypes if label_set is not None else classifier.bank
         if found is None:
@@ -80,7 +82,7 @@ def export_prototypes(
 
 
 def _means(
-    classifier: ZeroShotClassifier, pairs: list[tuple[str, str]], messages: Messages
+    classifier: ZeroShotClassifier, pairs: list[tuple[str | Excerpt, str]], messages: Messages
 ) -> tuple[PrototypeBank, list[InputError]]:
     with classifier, messages.progress(len(pairs)) as progress:
         result, failures = classifier.class_means(pairs, done=progress.advance)

@@ -46,7 +46,11 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 Dataset = Annotated[
-    Path, typer.Argument(help="A folder with one folder of videos per class, or a .csv/.tsv table of path and label.")
+    Path,
+    typer.Argument(
+        help="A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps "
+        "start and end."
+    ),
 ]
 Output = Annotated[
     Path, option("--output", "New folder for the run; the model is its folder 'model'.", "-o",

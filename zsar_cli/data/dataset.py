@@ -13,17 +13,35 @@ from zsar_cli.data.inputs import find_inputs
 from zsar_cli.data.tables import TABLES, read_rows
 from zsar_cli.errors import InputError, LabelError, UsageError
 from zsar_cli.labels import Label, LabelSet, readable
+from zsar_cli.video.types import Excerpt, Window
 
 __all__ = ["Dataset", "Item", "read_dataset", "read_split"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One labelled video. `key` is its path below the data set, as official split files write it."""
+    """One labelled video, or the part of it from `start` to `end` seconds.
+
+    `key` is its path below the data set, as official split files write it.
+    """
 
     path: str
     label: str
     key: str
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def source(self) -> str | Excerpt:
+        """What is to be read."""
+        if self.start is None or self.end is None:
+            return self.path
+        return Excerpt(self.path, Window(self.start, self.end))
+
+    @property
+    def name(self) -> str:
+        """`key`, for a part with its times: "film.mp4@12.5-15"."""
+        return self.key if self.start is None else f"{self.key}@{self.start:.12g}-{self.end:.12g}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +84,9 @@ def read_dataset(source: Path, names: Path | None = None) -> Dataset:
     """Read a data set.
 
     Args:
-        source: a folder that holds one folder of videos per class; or a .csv or .tsv table with the columns `path`
-            (relative to the table) and `label`.
+        source: a folder that holds one folder of videos per class; or a table (.csv, .tsv, or a .json list of mappings)
+            with the columns `path` (relative to the table) and `label`, and perhaps `start` and `end` in seconds,
+            where only a part of a video shows it.
         names: .csv with the columns `folder` and `label`, natural names for the folders, and perhaps `descriptions`:
             sentences about each, separated by "|".
 
@@ -80,7 +99,7 @@ def read_dataset(source: Path, names: Path | None = None) -> Dataset:
         found = list(_from_table(source))
     else:
         raise UsageError(
-            f"{source}: no such data set; give a folder with one folder per class, or a .csv or .tsv table"
+            f"{source}: no such data set; give a folder with one folder per class, or a .csv, .tsv or .json table"
         )
     natural = _read_names(names) if names is not None else {}
     if natural:
@@ -136,8 +155,8 @@ def _from_folders(source: Path) -> Iterator[Item]:
 def _from_table(source: Path) -> Iterator[Item]:
     for row in read_rows(source):
         if not row.label:
-            raise UsageError(f"{source}, line {row.line}: its label is empty")
-        yield Item(str(source.parent / row.path), row.label, row.path)
+            raise UsageError(f"{row.place}: its label is empty")
+        yield Item(str(source.parent / row.path), row.label, row.path, *(row.span or ()))
 
 
 def _read_names(file: Path) -> dict[str, Label]:

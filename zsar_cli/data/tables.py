@@ -1,61 +1,84 @@
-"""Tables of labelled videos, with commas (.csv) or tabs (.tsv): a path, a label, and perhaps from when to when."""
+"""Tables of labelled videos, with commas, with tabs or as JSON: a path, a label, and perhaps from when to when."""
 
 from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zsar_cli.errors import UsageError
+from zsar_cli.plain import read_json
 
-__all__ = ["TABLES", "Row", "read_rows"]
+__all__ = ["DELIMITERS", "TABLES", "Row", "read_rows"]
 
-TABLES = {".csv": ",", ".tsv": "\t"}
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLES = (*DELIMITERS, ".json")
 _TIMES = ("start", "end")
+_COLUMNS = ("path", "label", *_TIMES)
 
 
 class Row(NamedTuple):
-    """A row as it stands in the file; `span` is its start and end in seconds, None where both cells are empty."""
+    """A row as it stands in the file, at `place`; `span` is its start and end in seconds, None where it has neither."""
 
-    line: int
+    place: str
     path: str
     label: str
     span: tuple[float, float] | None
 
 
 def read_rows(source: Path, timed: bool = False) -> list[Row]:
-    """The rows below a header that names the columns `path` and `label`, and perhaps `start` and `end`.
+    """The rows of a table with the columns `path` and `label`, and perhaps `start` and `end`; others are passed over.
 
     Args:
-        source: .csv or .tsv; other columns are passed over.
+        source: .csv or .tsv whose first row names the columns, or .json, a list of mappings.
         timed: whether there must be columns of times.
 
     Raises:
         UsageError: the file is no such table, has no rows, or a row has no path, one time alone, or a time that is no
             number of seconds.
     """
-    wanted = ("path", "label", *(_TIMES * timed))
     rows = []
-    try:
-        with open(source, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=TABLES[source.suffix.lower()])
-            if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
-                raise UsageError(f"{source}: has no column {' and no column '.join(missing)}")
-            for cells in reader:
-                place = f"{source}, line {reader.line_num}"
-                if not cells["path"]:
-                    raise UsageError(f"{place}: its path is empty")
-                rows.append(Row(reader.line_num, cells["path"], cells["label"] or "", _span(cells, place)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{source}: cannot be read as a table: {error}") from None
+    for place, cells in (_of_json if source.suffix.lower() == ".json" else _of_text)(source, timed):
+        given = {name: cells[name] for name in _COLUMNS if cells.get(name) is not None}
+        if wrong := [value for value in given.values() if not isinstance(value, str | int | float)]:
+            raise UsageError(f"{place}: {wrong[0]!r} is neither text nor a number")
+        texts = {name: str(value) for name, value in given.items()}
+        if not texts.get("path"):
+            raise UsageError(f"{place}: its path is empty")
+        rows.append(Row(place, texts["path"], texts.get("label", ""), _span(texts, place)))
     if not rows:
-        raise UsageError(f"{source}: has a header and no rows")
+        raise UsageError(f"{source}: has no rows")
     return rows
 
 
-def _span(cells: dict[str, str], place: str) -> tuple[float, float] | None:
-    texts = [(cells.get(name) or "").strip() for name in _TIMES]
+def _of_text(source: Path, timed: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        with open(source, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=DELIMITERS[source.suffix.lower()])
+            wanted = ("path", "label", *(_TIMES * timed))
+            if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
+                raise UsageError(f"{source}: has no column {' and no column '.join(missing)}")
+            for cells in reader:
+                yield f"{source}, line {reader.line_num}", cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{source}: cannot be read as a table: {error}") from None
+
+
+def _of_json(source: Path, _: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    entries = read_json(source, UsageError)
+    if not isinstance(entries, list):
+        raise UsageError(f"{source}: is no list of mappings with path, label, start and end")
+    for number, entry in enumerate(entries, start=1):
+        place = f"{source}, entry {number}"
+        if not isinstance(entry, Mapping):
+            raise UsageError(f"{place}: {entry!r} is no mapping with path, label, start and end")
+        yield place, entry
+
+
+def _span(cells: Mapping[str, str], place: str) -> tuple[float, float] | None:
+    texts = [cells.get(name, "").strip() for name in _TIMES]
     if not any(texts):
         return None
     start, end = (_seconds(text, f"{place}: its {name}") for name, text in zip(_TIMES, texts, strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zsar_cli.data.elan import read_elan
-from zsar_cli.data.tables import TABLES, read_rows
+from zsar_cli.data.tables import DELIMITERS, read_rows
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 
@@ -42,7 +42,7 @@ def read_truth(path: Path, subset: str | None = None, tier: str | None = None) -
     Raises:
         UsageError: the file is no such file or has no annotation, or it has no subsets or tiers.
     """
-    table, elan = path.suffix.lower() in TABLES, path.suffix.lower() == ".eaf" or path.is_dir()
+    table, elan = path.suffix.lower() in DELIMITERS, path.suffix.lower() == ".eaf" or path.is_dir()
     if subset is not None and (table or elan):
         raise UsageError(f"{path}: the subset {subset!r} was asked for, and only ActivityNet's JSON has subsets")
     if tier is not None and not elan:
@@ -67,7 +67,7 @@ def _from_table(path: Path) -> Videos:
     paths: dict[str, str] = {}
     for row in read_rows(path, timed=True):
         if (row.span is None) != (not row.label):
-            raise UsageError(f"{path}, line {row.line}: its label is {row.label!r}, its times {row.span}; give both")
+            raise UsageError(f"{row.place}: its label is {row.label!r}, its times {row.span}; give both")
         video = Path(row.path).stem
         if (other := paths.setdefault(video, row.path)) != row.path:
             raise UsageError(f"{path}: {other} and {row.path} would both be '{video}'; rename one")

@@ -22,17 +22,18 @@ from zsar_cli.training.arrays import allocate
 from zsar_cli.training.settings import ClipConfig
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.reader import decoder_versions
-from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, View
+from zsar_cli.video.types import DecodedVideo, Excerpt, Geometry, Sampling, View
 from zsar_cli.video.workers import DecodePool
 
 __all__ = ["Extracted", "extract", "pack", "store_frames"]
 
 Array = NDArray[np.float16]
+Source = str | Excerpt  # what is decoded: a file or a part of it
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """One usable video: its content's digest, and where each of its geometries' features are in the cache."""
+    """One usable video: a digest of what is looked at, and where each of its geometries' features are in the cache."""
 
     item: Item
     content: str
@@ -61,40 +62,48 @@ def extract(
         the usable videos in order, and why the others are not.
     """
     geometries = clip.geometries(backbone.config.side)
-    contents = {path: content_digest(path) for path in dict.fromkeys(item.path for item in items)}
-    failures: dict[str, InputError] = {}
-    keys: dict[str, list[str]] = {path: [] for path in contents}
+    contents = {source: _content(source) for source in dict.fromkeys(item.source for item in items)}
+    failures: dict[Source, InputError] = {}
+    keys: dict[Source, list[str]] = {source: [] for source in contents}
     for number, geometry in enumerate(geometries):
-        left = [path for path in contents if path not in failures]
-        named = {path: _key(contents[path], backbone, clip, geometry, decoding.decoder) for path in left}
-        for path, found in _through(left, named, geometry, backbone, clip, decoding, cache):
+        left = [source for source in contents if source not in failures]
+        named = {source: _key(contents[source], backbone, clip, geometry, decoding.decoder) for source in left}
+        for source, found in _through(left, named, geometry, backbone, clip, decoding, cache):
             if isinstance(found, InputError):
-                failures[path] = found
-            keys[path].append(named[path])
-            if number == len(geometries) - 1 or path in failures:
+                failures[source] = found
+            keys[source].append(named[source])
+            if number == len(geometries) - 1 or source in failures:
                 done()
     usable = [
-        Extracted(item, contents[item.path] or "", tuple(keys[item.path]))
+        Extracted(item, contents[item.source] or "", tuple(keys[item.source]))
         for item in items
-        if item.path not in failures
+        if item.source not in failures
     ]
     return usable, list(failures.values())
 
 
 def _through(
-    paths: Sequence[str], keys: dict[str, str], geometry: Geometry, backbone: Backbone, clip: ClipConfig,
+    sources: Sequence[Source], keys: dict[Source, str], geometry: Geometry, backbone: Backbone, clip: ClipConfig,
     decoding: EmbedSettings, cache: FeatureCache,
-) -> Iterator[tuple[str, InputError | None]]:  # fmt: skip
-    """One geometry: each path when its features are in the cache, or with the reason why they are not."""
-    known = {path for path in paths if cache.get(keys[path]) is not None}
+) -> Iterator[tuple[Source, InputError | None]]:  # fmt: skip
+    """One geometry: each source when its features are in the cache, or with the reason why they are not."""
+    known = {source for source in sources if cache.get(keys[source]) is not None}
     workers = decoding.workers or max(1, min(8, processors() - 1))
     with DecodePool(workers, decoding.timeout, [View(clip.sampling, geometry)], decoding.decoder) as pool:
-        fresh = pool.decode(path for path in paths if path not in known)
-        for path in paths:
-            result = None if path in known else next(fresh)
+        fresh = pool.decode(source for source in sources if source not in known)
+        for source in sources:
+            result = None if source in known else next(fresh)
             if isinstance(result, DecodedVideo):
-                cache.put(keys[path], _grids(result, backbone, clip.flip))
-            yield path, result if isinstance(result, InputError) else None
+                cache.put(keys[source], _grids(result, backbone, clip.flip))
+            yield source, result if isinstance(result, InputError) else None
+
+
+def _content(source: Source) -> str | None:
+    """A digest of what is looked at; None where the file cannot be read."""
+    if isinstance(source, str):
+        return content_digest(source)
+    content = content_digest(source.path)
+    return content and digest("part", content, source.within.start, source.within.end)
 
 
 @torch.inference_mode()
@@ -163,7 +172,7 @@ def store_frames(
     try:
         stored = allocate(part, np.uint8, shape)
         with DecodePool(workers, decoding.timeout, [View(sampling, geometry)], decoding.decoder) as pool:
-            for row, video in enumerate(pool.decode(video.item.path for video in videos)):
+            for row, video in enumerate(pool.decode(video.item.source for video in videos)):
                 if isinstance(video, InputError):
                     raise video
                 stored[row] = video.frames[0]

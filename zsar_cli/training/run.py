@@ -312,7 +312,7 @@ class TrainingRun:
     def _settings(self) -> dict[str, Any]:
         """What must not change between the beginning and the end of a run."""
         job = self.job
-        data = digest([(item.key, item.label) for item in self.data.items], self.labels.digest)[:16]
+        data = digest([(item.name, item.label) for item in self.data.items], self.labels.digest)[:16]
         network = {
             "backbone_fingerprint": self.backbone.fingerprint,
             "precision": str(next(self.backbone.parameters()).dtype),
@@ -325,7 +325,7 @@ class TrainingRun:
 
     def _digest(self) -> str:
         """Of the usable videos, by content, and their labels."""
-        return digest([(video.item.key, video.item.label, video.content) for video in self._videos])[:16]
+        return digest([(video.item.name, video.item.label, video.content) for video in self._videos])[:16]
 
     def _provenance(self) -> dict[str, Any]:
         assert self._result is not None
