@@ -212,7 +212,7 @@ def test_what_is_no_truth_is_refused(tmp_path, name, asked, message):
 
 @pytest.mark.parametrize(("format", "suffix"), [("csv", "csv"), ("elan", "eaf")])
 def test_what_localize_writes_can_be_the_truth(tmp_path, format, suffix):
-    segments = (Segment("riding a bike", 0.5, 2.25, 4.0, 1.0), Segment("太极拳", 1.0, 7.0, 3.0, 5.5))
+    segments = (Segment("riding a bike", 0.5, 2.25, 4.0, 0.5, 1.0), Segment("太极拳", 1.0, 7.0, 3.0, 0.5, 5.5))
     target = tmp_path / f"found.{suffix}"
     with open_writer(format, target, overwrite=False, run=RUN) as writer:
         writer.write(VideoRecord("films/a.mp4", segments=segments))

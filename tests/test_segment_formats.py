@@ -182,14 +182,14 @@ def test_another_parser_reads_an_edit_decision_list(tmp_path):
 
 def test_a_segment_shorter_than_a_frame_is_a_frame_of_an_edit_decision_list(tmp_path):
     cmx_3600 = pytest.importorskip("otio_cmx3600_adapter.cmx_3600")
-    text = written("edl", tmp_path, replace(TIMED, segments=(Segment("a", 1.0, 1.001, 1.0, 1.0),)))
+    text = written("edl", tmp_path, replace(TIMED, segments=(Segment("a", 1.0, 1.001, 1.0, 1.0, 1.0),)))
     ((only,),) = cmx_3600.read_from_string(text, rate=30000 / 1001).tracks
     assert only.source_range.duration.value == 1
 
 
 def test_elan_documents_come_back(tmp_path):
     pympi = pytest.importorskip("pympi")
-    again = Segment("riding a bike", 5.0, 5.0003, 2.0, 5.0)
+    again = Segment("riding a bike", 5.0, 5.0003, 2.0, 0.5, 5.0)
     record = replace(TIMED, segments=(*SEGMENTS[:2], again, SEGMENTS[2]))
     text = written("elan", tmp_path, record)
     document = pympi.Eaf(tmp_path / "result")
