@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError
 from zsar_cli.video.assembly import Pick, windows_of
-from zsar_cli.video.pyav_source import NAME, Source, Timeline, open_source, scan, why_no_frame
+from zsar_cli.video.pyav_source import NAME, Source, Timed, Timeline, in_order, open_source, scan, why_no_frame
 from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
 from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
 
@@ -97,9 +97,6 @@ def _key_frame(source: Source, target: int) -> NDArray[np.uint8] | None:
     return None
 
 
-_Timed = tuple[int, av.VideoFrame]
-
-
 @dataclass
 class _Plan:
     """Which frames stand for the wanted instants, and what became of it.
@@ -127,7 +124,7 @@ class _Plan:
 
 def _from_the_start(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
     """Decode everything in order and keep what is on the screen at each instant of the windows from `first` on."""
-    frames = _in_order(source, plan.line)
+    frames = in_order(source, plan.line)
     before = next(frames, None)
     if before is None:
         raise InputError(source.path, "decode", why_no_frame(source), NAME)
@@ -158,7 +155,7 @@ def _from_the_start(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
         before = after
 
 
-def _is_nearer(source: Source, line: Timeline, instant: float, before: _Timed, after: _Timed) -> bool:
+def _is_nearer(source: Source, line: Timeline, instant: float, before: Timed, after: Timed) -> bool:
     """In a damaged video: was the right frame lost, and is the later of its neighbours the nearer one?"""
     lost = source.damage.errors > 0 and instant >= before[0] + 2 * line.usual
     return lost and after[0] - instant < instant - before[0]
@@ -169,23 +166,6 @@ def _share(line: Timeline, decoded: list[int]) -> float:
     lengths = np.diff(np.append(line.starts, line.end))
     good = np.minimum(lengths, 2 * line.usual)[np.isin(line.starts, decoded)]
     return float(good.sum()) / float(lengths.sum())
-
-
-def _in_order(source: Source, line: Timeline) -> Iterator[_Timed]:
-    """All frames with the times they are shown at, which always grow."""
-    count, last = 0, None
-    for packet in source.packets():
-        lost = source.damage.errors
-        for frame in source.decode(packet):
-            if line.trusted:
-                pts = frame.pts
-            else:
-                pts = int(line.starts[count]) if count < len(line.starts) else line.end + count
-                count += 1
-            if pts is not None and pts >= line.starts[0] and (last is None or pts > last):
-                last = pts
-                yield pts, frame
-        count += source.damage.errors - lost  # a frame that is lost still had its time
 
 
 # --- the whole ---

@@ -23,7 +23,7 @@ from zsar_cli.video.kinds import VIDEO_FORMATS
 from zsar_cli.video.limits import MAX_PIXELS, check_pixels, too_large
 from zsar_cli.video.types import Geometry, VideoInfo
 
-__all__ = ["NAME", "Damage", "Source", "Timeline", "open_source", "scan", "why_no_frame"]
+__all__ = ["NAME", "Damage", "Source", "Timed", "Timeline", "in_order", "open_source", "scan", "why_no_frame"]
 
 NAME = "pyav"
 
@@ -335,3 +335,29 @@ def _claimed(source: Source) -> float | None:
         if len(container.streams) == 1 and container.duration:
             return container.duration / av.time_base
     return None
+
+
+# --- the frames ---
+
+
+Timed = tuple[int, av.VideoFrame]  # a frame and when it is shown, in units of its timeline
+
+
+def in_order(source: Source, line: Timeline) -> Iterator[Timed]:
+    """All frames from where the source stands, with the times they are shown at, which always grow.
+
+    It stands at its beginning unless the line is trusted.
+    """
+    count, last = 0, None
+    for packet in source.packets():
+        lost = source.damage.errors
+        for frame in source.decode(packet):
+            if line.trusted:
+                pts = frame.pts
+            else:
+                pts = int(line.starts[count]) if count < len(line.starts) else line.end + count
+                count += 1
+            if pts is not None and pts >= line.starts[0] and (last is None or pts > last):
+                last = pts
+                yield pts, frame
+        count += source.damage.errors - lost  # a frame that is lost still had its time
