@@ -5,31 +5,28 @@ The two speak in turns: every message of the parent is answered by one message o
 
 from __future__ import annotations
 
-import os
 import pickle
 import pkgutil
 import queue
 import signal
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 
 from zsar_cli.errors import InputError, ZsarError
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.limits import limit_memory
+from zsar_cli.video.processes import SIGALRM, listen, one_line, take_pipes
 from zsar_cli.video.shared_frames import SharedFrames, room_for
 from zsar_cli.video.types import VideoFacts, View, Window, WindowBatch
 
-__all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Request", "Task", "one_line", "serve"]
+__all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Request", "Task", "serve"]
 
 BOOT = "import sys; sys.path[:] = sys.argv[1:]; from zsar_cli.video.decoding import serve; serve()"
 _MOST = 16  # windows in one message
 _ORPHAN_GRACE = 2.0  # seconds past the time limit after which a process without a parent ends itself
-_SIGALRM = getattr(signal, "SIGALRM", None)  # Windows has none
 
 
 @dataclass(frozen=True)
@@ -86,16 +83,16 @@ class Ended:
 def serve() -> None:
     """Answers requests until the parent closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent cleans up
-    if _SIGALRM is not None:
-        signal.signal(_SIGALRM, signal.SIG_DFL)
-    incoming, outgoing = _take_pipes()
+    if SIGALRM is not None:
+        signal.signal(SIGALRM, signal.SIG_DFL)
+    incoming, outgoing = take_pipes()
     task = pickle.load(incoming)
     assert isinstance(task, Task)
     pkgutil.resolve_name(task.read)
     limit_memory()
     shared = SharedFrames.attach(task.shared, task.size)
     questions: queue.SimpleQueue[object] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(incoming, questions), daemon=True).start()
+    threading.Thread(target=listen, args=(incoming, questions), daemon=True).start()
 
     def say(message: object) -> object:
         """Sends a message; returns what the parent says next."""
@@ -159,35 +156,11 @@ def _batches(parts: Iterator[WindowBatch | VideoFacts], most: int) -> Iterator[l
             yield part
 
 
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Moves the pipes out of a decoder's reach: its prints go to standard error, it reads an empty input."""
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return incoming, outgoing
-
-
-def _listen(incoming: BinaryIO, questions: queue.SimpleQueue[object]) -> None:
-    """Passes messages on; ends the process at once, even in the middle of a file, when the parent is gone."""
-    try:
-        while True:
-            questions.put(pickle.load(incoming))
-    finally:
-        os._exit(0)
-
-
 def _end_after(seconds: float) -> None:
     """Has the system end this process after `seconds` (0: not at all).
 
-    Only of use when the parent was killed while a decoder holds the interpreter lock, so that `_listen`
+    Only of use when the parent was killed while a decoder holds the interpreter lock, so that `listen`
     cannot run: the default action of SIGALRM needs no interpreter.
     """
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def one_line(error: BaseException) -> str:
-    """Type and message of an exception, without line breaks, at most 300 characters."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}".rstrip(": "), 300)

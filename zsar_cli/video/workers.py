@@ -14,14 +14,10 @@ a video than a few windows, however long it is.
 from __future__ import annotations
 
 import contextlib
-import os
-import pickle
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +26,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from zsar_cli.errors import InputError, UsageError, ZsarError
 from zsar_cli.video.assembly import joined
-from zsar_cli.video.decoding import BOOT, DigestOf, Ended, Frames, Part, Request, Task, one_line
+from zsar_cli.video.decoding import BOOT, DigestOf, Ended, Frames, Part, Request, Task
+from zsar_cli.video.processes import Expired, Lost, ask, one_line
 from zsar_cli.video.shared_frames import SharedFrames
 from zsar_cli.video.types import DecodedVideo, Excerpt, VideoFacts, View, Window, WindowBatch
 
@@ -39,7 +36,6 @@ __all__ = ["DecodePool", "Event"]
 _FILES_PER_PROCESS = 256  # then a fresh process: a slow leak in a decoder stays small
 _START_LIMIT = 60.0  # seconds for a process to start; it takes about 0.2 s on an idle machine
 _LONGEST_TIMEOUT = 86_400.0  # seconds; timers of the operating system overflow far above
-_SIGALRM = getattr(signal, "SIGALRM", None)  # Windows has none
 
 
 # The number of a file in the order of the paths, and: a part of it, why it failed, or None at its end.
@@ -239,14 +235,6 @@ class _Job:
     send: _Sender
 
 
-class _Lost(Exception):
-    """The process gave no answer and is gone; the message says how it ended."""
-
-
-class _Expired(_Lost):
-    """The process was killed because its answer was late."""
-
-
 class _Worker:
     """One decode process at a time and the replacements of it. `decode` is called by one thread at a time."""
 
@@ -268,15 +256,15 @@ class _Worker:
         """
         try:
             process = self._ready_process()
-        except (_Lost, OSError) as error:
+        except (Lost, OSError) as error:
             return self._fail(job, "decode", f"no decode process could be started: {error}")
         self._files += 1
         try:
             self._converse(process, job)
-        except _Expired:
+        except Expired:
             reason = f"no result within {self._timeout:g} s; the decoder was stopped (--timeout raises the limit)"
             self._fail(job, "timeout", reason)
-        except _Lost as error:
+        except Lost as error:
             self._fail(job, "decode", f"the decoder crashed ({error})")
 
     def _converse(self, process: subprocess.Popen[bytes], job: _Job) -> None:
@@ -342,7 +330,7 @@ class _Worker:
         self._files = 0
         with self._lock:
             if self._killed:
-                raise _Lost("the pool is closed")
+                raise Lost("the pool is closed")
             process = self._process = subprocess.Popen(
                 [sys.executable, "-c", BOOT, *sys.path],
                 stdin=subprocess.PIPE,
@@ -358,58 +346,8 @@ class _Worker:
         """Sends a question and waits for the answer, up to `limit` seconds (None: the time limit).
 
         Raises:
-            _Expired: no answer came in time; the process is dead.
-            _Lost: the process ended, or answered with something unreadable and was killed.
+            Expired: no answer came in time; the process is dead.
+            Lost: the process ended, or answered with something unreadable and was killed.
         """
-        assert process.stdin is not None and process.stdout is not None and self._log is not None
-        limit = self._timeout if limit is None else limit
-        self._log.seek(0)  # the process writes where this file stands
-        self._log.truncate()
-        with _time_limit(process, limit) as expired:
-            try:
-                pickle.dump(question, process.stdin)
-                process.stdin.flush()
-                return pickle.load(process.stdout)
-            except Exception as error:  # a closed pipe or the stump of an answer: whatever pickle makes of it
-                cause = error
-        try:
-            code = process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:  # alive, so its answer was unreadable: the pipe is of no more use
-            process.kill()
-            process.wait()
-            raise _Lost(f"unreadable answer, {one_line(cause)}") from cause
-        if expired.is_set() or (_SIGALRM is not None and code == -_SIGALRM):
-            raise _Expired(f"no answer within {limit:g} s") from cause
-        raise _Lost(_ending(code, self._log)) from cause
-
-
-@contextlib.contextmanager
-def _time_limit(process: subprocess.Popen[bytes], seconds: float) -> Iterator[threading.Event]:
-    """Kills the process unless the block ends in time; the event tells that it did."""
-    expired = threading.Event()
-
-    def stop() -> None:
-        expired.set()
-        process.kill()
-
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield expired
-    finally:
-        timer.cancel()
-        timer.join()  # from here on `expired` cannot change
-        if expired.is_set():
-            process.wait()  # even where the answer came just in time, the next file must see it gone
-
-
-def _ending(code: int, log: BinaryIO) -> str:
-    """How a process ended, with the last line it wrote to its standard error."""
-    ending = f"signal {-code}" if code < 0 else f"exit code {code}"
-    if code == -getattr(signal, "SIGKILL", 0):
-        ending += ", perhaps out of memory"
-    size = log.seek(0, os.SEEK_END)
-    log.seek(max(size - 4096, 0))
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    return f"{ending}: {textwrap.shorten(lines[-1], 200)}" if lines else ending
+        assert self._log is not None
+        return ask(process, self._log, question, self._timeout if limit is None else limit)
