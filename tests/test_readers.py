@@ -525,6 +525,12 @@ def test_awkward_names_are_only_names(name: str, decoder: str, tmp_path: Path, m
     assert video.facts.path == name and codes(video) == [1, 3]
 
 
+@pytest.mark.parametrize("name", ["a\0b.mp4", "a\ud800.mp4"])
+def test_a_name_that_no_file_can_have_is_a_failure_of_it(name: str) -> None:
+    with pytest.raises(InputError, match="find failed: no file can have this name"):
+        read_video(name, Sampling(frames=4), SQUASH)
+
+
 def test_a_playlist_that_calls_itself_a_video_reaches_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)

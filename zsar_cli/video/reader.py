@@ -16,7 +16,7 @@ from zsar_cli.video.kinds import IMAGE_SUFFIXES
 from zsar_cli.video.sampling import BehindTheEnd, check_sampling
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
 
-__all__ = ["DECODERS", "decoder_versions", "probe", "read_video", "read_windows", "reader_of"]
+__all__ = ["DECODERS", "decoder_versions", "is_images", "probe", "read_video", "read_windows", "reader_of"]
 
 # Each a module whose `read` yields windows and facts, and the package whose version a result names.
 _READERS = {"pyav": ("pyav_reader", "av"), "decord": ("decord_reader", "decord"), "images": ("image_reader", "pillow")}
@@ -49,7 +49,7 @@ def read_windows(
         raise UsageError(f"decoder '{decoder}' is unknown: choose one of {', '.join(DECODERS)}")
     check_sampling(sampling)
     check_geometry(geometry)
-    name = "images" if _is_images(path) else decoder
+    name = "images" if is_images(path) else decoder
     read = import_module(f"zsar_cli.video.{_READERS[name][0]}").read
     try:
         for part in read(path, sampling, geometry, within):
@@ -81,7 +81,7 @@ def probe(path: str) -> VideoInfo:
     Raises:
         InputError: as `read_video`.
     """
-    if _is_images(path):
+    if is_images(path):
         from zsar_cli.video import image_reader
 
         *_, facts = image_reader.read(path, Sampling(frames=1), Geometry(size=16))
@@ -109,7 +109,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _is_images(path: str) -> bool:
+def is_images(path: str) -> bool:
     """True for what Pillow reads: folders, animations, and still images, which it refuses.
 
     Raises:
@@ -119,6 +119,8 @@ def _is_images(path: str) -> bool:
         status = os.stat(path)
     except OSError as error:
         raise InputError(path, "find", _os_reason(error)) from error
+    except ValueError as error:  # NUL, or half of a surrogate pair
+        raise InputError(path, "find", "no file can have this name") from error
     if stat.S_ISDIR(status.st_mode):
         return True
     if not stat.S_ISREG(status.st_mode):
