@@ -51,7 +51,7 @@ class InputError(ZsarError):
 
     Args:
         path: the input as the user named it.
-        stage: where it failed: "find", "open", "decode" or "timeout".
+        stage: where it failed: "find", "open", "decode", "timeout", "model" or "cut".
         reason: one sentence without a final full stop: what is wrong and, where it helps, what to do.
         decoder: name of the decoder that was used, if one was.
     """

@@ -23,9 +23,24 @@ from zsar_cli.video.kinds import VIDEO_FORMATS
 from zsar_cli.video.limits import MAX_PIXELS, check_pixels, too_large
 from zsar_cli.video.types import Geometry, VideoInfo
 
-__all__ = ["NAME", "Damage", "Source", "Timed", "Timeline", "in_order", "open_source", "scan", "why_no_frame"]
+__all__ = [
+    "ANY_SHAPE",
+    "NAME",
+    "Damage",
+    "Source",
+    "Timed",
+    "Timeline",
+    "as_fraction",
+    "in_order",
+    "open_source",
+    "scan",
+    "upright_by",
+    "why_no_frame",
+]
 
 NAME = "pyav"
+_FURTHER = 5  # seconds
+ANY_SHAPE = Geometry(size=16)  # where frames are not shaped
 
 # AVI stores no presentation times: with reordered frames those that FFmpeg guesses are wrong.
 _NO_PRESENTATION_TIMES = ("avi",)
@@ -90,6 +105,27 @@ class Timeline:
         """How long a frame is usually shown."""
         return int(np.median(np.diff(np.append(self.starts, self.end))))
 
+    def shown_at(self, pts: int) -> int:
+        """When the frame that is on the screen then began to be shown; the first one's time before it."""
+        return int(self.starts[max(int(np.searchsorted(self.starts, pts, side="right")) - 1, 0)])
+
+    def key_before(self, pts: int) -> int | None:
+        """The last key frame by then; None where there is none, or where the times cannot be sought by."""
+        index = int(np.searchsorted(self.keys, pts, side="right")) - 1
+        return int(self.keys[index]) if self.trusted and index >= 0 else None
+
+    def starts_for(self, pts: int) -> list[int | None]:
+        """Key frames to seek in order to read what is shown then, the best first; last None, the start of the file.
+
+        Some formats, MPEG's streams above all, are sought inexactly: then one that is further away leads there.
+        """
+        further = self.key_before(pts - round(_FURTHER / self.unit))
+        return list(dict.fromkeys((self.key_before(pts), further, None)))
+
+    def since(self, pts: int) -> float:
+        """A time in units as seconds from the first frame."""
+        return float((pts - int(self.starts[0])) * self.unit)
+
     def seconds(self, pts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Times in units as seconds from the first frame."""
         return np.asarray((pts - self.starts[0]) * float(self.unit), dtype=np.float64)
@@ -114,7 +150,7 @@ class Source:
     @property
     def aspect(self) -> Fraction:
         """Width of a stored pixel over its height."""
-        return _fraction(self.stream.sample_aspect_ratio) or Fraction(1)
+        return as_fraction(self.stream.sample_aspect_ratio) or Fraction(1)
 
     def packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Every packet, at the end the empty one that flushes the decoder; goes on behind a bad place."""
@@ -154,7 +190,7 @@ class Source:
 
     def shape(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """uint8 [S, S, 3]. Remembers the rotation, which only frames tell."""
-        self.rotation = round(frame.rotation / 90) * 90 % 360
+        self.rotation = upright_by(frame)
         return shape_frame(frame, self.geometry, self.aspect, self.rotation)
 
     def info(self, duration: float, frame_rate: float) -> VideoInfo:
@@ -272,7 +308,7 @@ def _video_stream(container: InputContainer) -> VideoStream | str:
 # --- the timeline ---
 
 
-def _fraction(number: Any) -> Fraction | None:
+def as_fraction(number: Any) -> Fraction | None:
     """FFmpeg's rational, None where it is unknown; PyAV 19 has a class of its own for it."""
     return Fraction(number.numerator, number.denominator) if number else None
 
@@ -292,13 +328,13 @@ def scan(source: Source) -> Timeline:
         return _timeline(source, [row.pts or 0 for row in rows], rows, trusted=True)
     if all(row.dts is not None for row in rows):
         return _timeline(source, [row.dts or 0 for row in rows], rows, trusted=False)
-    rate = _fraction(stream.average_rate) or _fraction(stream.guessed_rate) or Fraction(25)
+    rate = as_fraction(stream.average_rate) or as_fraction(stream.guessed_rate) or Fraction(25)
     starts = np.arange(len(rows), dtype=np.int64)
     return Timeline(starts, starts[:1], len(rows), 1 / rate, trusted=False, nominal=True)
 
 
 def _timeline(source: Source, times: list[int], rows: list[_Row], trusted: bool) -> Timeline:
-    unit = _fraction(source.stream.time_base) or Fraction(1, 90000)
+    unit = as_fraction(source.stream.time_base) or Fraction(1, 90000)
     # An edit list puts what is cut off the start before time 0: a player does not show it.
     edited = "mp4" in source.kind and max(times) >= 0
     shown = {
@@ -311,14 +347,14 @@ def _timeline(source: Source, times: list[int], rows: list[_Row], trusted: bool)
     starts = np.array(sorted(shown), dtype=np.int64)
     keys = np.unique(np.array([t for t, row in zip(times, rows, strict=True) if row.is_key], dtype=np.int64))
     usual = int(np.median(np.diff(starts))) if len(starts) > 1 else 0
-    rate = _fraction(source.stream.average_rate)
+    rate = as_fraction(source.stream.average_rate)
     last = shown[int(starts[-1])] or usual or (round(1 / (rate * unit)) if rate else 1)
     return Timeline(starts, keys, int(starts[-1]) + max(last, 1), unit, trusted, claimed=_claimed(source))
 
 
 def _claimed(source: Source) -> float | None:
     """When the stream ends by the file's own index or header, where that can be relied upon."""
-    stream, container, unit = source.stream, source.container, _fraction(source.stream.time_base)
+    stream, container, unit = source.stream, source.container, as_fraction(source.stream.time_base)
     if "mp4" in source.kind and unit:
         entries = list(stream.index_entries)
         size = os.path.getsize(source.path)
@@ -338,6 +374,11 @@ def _claimed(source: Source) -> float | None:
 
 
 # --- the frames ---
+
+
+def upright_by(frame: av.VideoFrame) -> int:
+    """Counterclockwise degrees that turn a frame upright, a multiple of 90."""
+    return round(frame.rotation / 90) * 90 % 360
 
 
 Timed = tuple[int, av.VideoFrame]  # a frame and when it is shown, in units of its timeline

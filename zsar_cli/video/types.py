@@ -16,7 +16,9 @@ __all__ = [
     "DecodedVideo",
     "Excerpt",
     "Geometry",
+    "Made",
     "Partial",
+    "Piece",
     "Sampling",
     "VideoFacts",
     "VideoInfo",
@@ -181,3 +183,37 @@ class DecodedVideo:
     facts: VideoFacts
     windows: tuple[Window, ...]
     frames: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a video that is to be a file of its own.
+
+    Args:
+        path: of the video.
+        start, end: seconds from its first frame; what lies outside of the video is left out.
+        target: the file to write.
+        copy: copy packets, from a key frame on, and encode nothing.
+    """
+
+    path: str
+    start: float
+    end: float
+    target: str
+    copy: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """A piece that was written.
+
+    Args:
+        start, end: seconds from the first frame of the video, what it really holds.
+        suffix: of its container, such as ".mp4".
+        notes: what the user should know.
+    """
+
+    start: float
+    end: float
+    suffix: str
+    notes: tuple[str, ...] = ()
