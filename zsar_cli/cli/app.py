@@ -13,6 +13,7 @@ from zsar_cli._version import __version__
 from zsar_cli.cli import (
     cache,
     classify,
+    cut,
     doctor,
     evaluate,
     evaluate_localization,
@@ -75,6 +76,7 @@ def _variables(command: Any) -> Iterator[str]:
 
 app.command("classify", epilog=EPILOG)(guarded(classify.classify))
 app.command("localize", epilog=EPILOG)(guarded(localize.localize))
+app.command("cut", epilog=EPILOG)(guarded(cut.cut))
 app.command("explain", epilog=EPILOG)(guarded(explain.explain))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))

@@ -13,7 +13,9 @@ from zsar_cli.data.tables import DELIMITERS, read_rows
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 
-__all__ = ["Timed", "read_results", "read_truth"]
+__all__ = ["Timed", "read_moments", "read_results", "read_truth"]
+
+UNNAMED = "found"  # the label of what was searched for without words
 
 
 class Timed(NamedTuple):
@@ -93,36 +95,82 @@ def read_results(path: Path) -> Videos:
     Raises:
         UsageError: the file is no such file, has results without segments, or two videos of one id.
     """
+    records = _records(path)
+    if not isinstance(records, Mapping):
+        return _by_id(path, records)
+    return {
+        video: tuple(_timed(path, video, one) for one in _items(path, video, found)) for video, found in records.items()
+    }
+
+
+def read_moments(path: Path) -> list[tuple[str, Timed]]:
+    """What was found in which file, in the order of the results.
+
+    Args:
+        path: results as .json or .jsonl: of `zsar localize` the segments; of `zsar classify` the best label of each
+            video, from 0 to infinity; or lines of `path`, `start`, `end`, `similarity` and perhaps `z` and `query`.
+
+    Raises:
+        UsageError: the file is no such file.
+    """
+    records = _records(path)
+    if isinstance(records, Mapping):
+        raise UsageError(f"{path}: names no files; give results of zsar as .json or .jsonl")
+    return [(name, timed) for name, record in records for timed in _found(path, name, record)]
+
+
+def _found(path: Path, name: str, record: Mapping[str, Any]) -> list[Timed]:
+    """The moments of one record; none where its video failed."""
+    if record.get("segments") is not None:
+        return [_timed(path, name, one, "similarity") for one in _items(path, name, record["segments"])]
+    if record.get("predictions"):
+        best = _mapping(_items(path, name, record["predictions"])[0], path, f"a prediction of {name!r}")
+        whole = _timed(path, name, {"start": 0, "end": 0, "label": best.get("label"), "score": best.get("similarity")})
+        return [whole._replace(end=math.inf)]
+    if "start" in record:
+        score = record.get("similarity") if record.get("z") is None else record["z"]
+        return [_timed(path, name, {**record, "label": record.get("query") or UNNAMED, "score": score})]
+    if record.get("error") is None:
+        raise UsageError(f"{path}: {name} has neither segments nor predictions nor start and end")
+    return []
+
+
+def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, Any]:
+    """Our own records, each with the path of its video; or what another's results have for each id."""
     if path.suffix.lower() == ".jsonl":
-        return _own(path, _lines(path))
+        return [_named(path, record) for record in _lines(path)]
     document = _mapping(read_json(path, UsageError), path)
     results = document.get("results")
     if "schema" in document and isinstance(results, list):
-        return _own(path, results)
-    return {
-        video: tuple(_timed(path, video, one) for one in _items(path, video, found))
-        for video, found in _mapping(results, path, '"results"').items()
-    }
+        return [_named(path, record) for record in results]
+    return _mapping(results, path, '"results"')
+
+
+def _named(path: Path, record: Any) -> tuple[str, Mapping[str, Any]]:
+    name = _mapping(record, path, "a result").get("path")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{path}: a result has the path {name!r}, which is no path of a video")
+    return name, record
 
 
 def _lines(path: Path) -> Iterator[Any]:
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UsageError(f"{path}, line {number}: is not readable JSON: {error}") from None
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):  # not `splitlines`, which parts lines within texts
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise UsageError(f"{path}, line {number}: is not readable JSON: {error}") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not text in UTF-8: {error}") from None
 
 
-def _own(path: Path, records: Iterable[Any]) -> Videos:
+def _by_id(path: Path, records: Iterable[tuple[str, Mapping[str, Any]]]) -> Videos:
     videos: Videos = {}
     paths: dict[str, str] = {}
-    for record in records:
-        name = str(_mapping(record, path).get("path"))
+    for name, record in records:
         video, segments = Path(name).stem, record.get("segments")
         if segments is None and record.get("error") is None:
             raise UsageError(f"{path}: {name} has no segments; zsar localize finds them")
@@ -139,7 +187,7 @@ def _timed(path: Path, video: str, value: Any, score: str = "score") -> Timed:
     try:
         start, end = (float(border) for border in borders)
         timed = Timed(str(one["label"]), start, end, float(one.get(score, 1.0)))
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         timed = None
     if timed is None or not all(map(math.isfinite, timed[1:])) or timed.start > timed.end:
         raise UsageError(f"{path}: {video}: {value} has no label and no start and end in seconds")
