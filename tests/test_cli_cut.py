@@ -34,8 +34,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     return videos.write_video(tmp_path_factory.mktemp("film") / "film.mp4", frames=200)
 
 
-def segment(label: str, start: float, end: float, score: float = 1.0) -> dict[str, Any]:
-    return {"label": label, "start": start, "end": end, "score": score, "peak": start}
+def segment(label: str, start: float, end: float, similarity: float = 1.0) -> dict[str, Any]:
+    return {"label": label, "start": start, "end": end, "score": 10 - similarity, "similarity": similarity, "peak": start}
 
 
 def localized(path: object, *segments: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
 
 
 def test_what_localize_finds_is_cut(zsar_here: Here, film: Clip, tmp_path: Path) -> None:
-    made = ("localize", film.path, *label_options(), "--window", "1", "--onset", "0.5", "--offset", "0", "-q")
+    made = ("localize", film.path, *label_options(), "--window", "1", "--onset", "0.5", "--change", "0.5", "-q")
     zsar_here(*made, "-o", tmp_path / "r.jsonl")
     moments = read_moments(tmp_path / "r.jsonl")
     assert moments
