@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video.reader import read_windows
@@ -28,6 +29,12 @@ from zsar_cli.video.types import Geometry, Sampling, VideoFacts, VideoInfo, Wind
 Parts = Iterator[WindowBatch | VideoFacts]
 
 
+def batch(spans: list[tuple[float, float]], clips: NDArray[np.uint8]) -> WindowBatch:
+    """Windows that share no frame: clips [n, T, S, S, 3]."""
+    frames = clips.reshape(-1, *clips.shape[2:])
+    return WindowBatch(tuple(Window(*span) for span in spans), frames, np.arange(len(frames)).reshape(clips.shape[:2]))
+
+
 def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:
     """Frames made of the path, so that answers cannot be mixed up unseen; its notes tell of the process."""
     rng = np.random.default_rng(list(os.fsencode(path)))
@@ -35,7 +42,7 @@ def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: ob
     frames = rng.integers(0, 256, (sampling.windows, sampling.frames, side, side, 3), dtype=np.uint8)
     info = VideoInfo(side, side, 1.0, 25.0, "none", "none")
     notes = (str(os.getpid()), "torch" if "torch" in sys.modules else "no torch")
-    yield WindowBatch(tuple(Window(*span) for span in spans(1.0, sampling).tolist()), frames)
+    yield batch(spans(1.0, sampling).tolist(), frames)
     yield VideoFacts(path, info, sampling, decoder, "1", tuple((np.arange(count) / 25).tolist()), notes=notes)
 
 
@@ -51,7 +58,7 @@ def endless(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_:
     for second in itertools.count():
         time.sleep(0.01)
         frames = np.full((1, sampling.frames, geometry.size, geometry.size, 3), second % 256, dtype=np.uint8)
-        yield WindowBatch((Window(second, second + 1),), frames)
+        yield batch([(second, second + 1)], frames)
 
 
 def uneven(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:

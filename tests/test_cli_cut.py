@@ -35,7 +35,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 
 def segment(label: str, start: float, end: float, similarity: float = 1.0) -> dict[str, Any]:
-    return {"label": label, "start": start, "end": end, "score": 10 - similarity, "similarity": similarity, "peak": start}
+    scores = {"score": 10 - similarity, "similarity": similarity}
+    return {"label": label, "start": start, "end": end, "peak": start, **scores}
 
 
 def localized(path: object, *segments: dict[str, Any]) -> dict[str, Any]:

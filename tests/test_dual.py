@@ -29,13 +29,13 @@ TEXTS = ("riding a bike", "archery", "a b c d e f g h i j k l m n o p q r s t u 
 LABELS = [Label(text, prompts=("{}",)) for text in TEXTS]
 
 
-def load(family: str) -> DualEncoder:
+def load(family: str) -> DualEncoder | XClip:
     model = load_model(str(checkpoints.of(family)), CPU, torch.float32)
-    assert isinstance(model, DualEncoder)
+    assert isinstance(model, DualEncoder | XClip)
     return model
 
 
-def frames(model: DualEncoder, videos: int = 2) -> Tensor:
+def frames(model: DualEncoder | XClip, videos: int = 2) -> Tensor:
     shape = (videos, model.sampling.frames, 32, 32, 3)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 

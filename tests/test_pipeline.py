@@ -13,6 +13,7 @@ from videos import folder, read_code, truncated, write_video
 
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline
 from zsar_cli.errors import InputError
+from zsar_cli.models.base import FrameModel
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.content import BLOCK, SAMPLES, content_digest
 from zsar_cli.video.reader import read_video
@@ -234,6 +235,50 @@ def test_what_does_not_fit_is_tried_in_halves_and_then_is_the_failure_of_its_fil
     with pytest.raises(RuntimeError, match="another"):
         model.encode_video = lambda clips: (_ for _ in ()).throw(RuntimeError("another"))  # type: ignore[method-assign]
         list(embed(videos[:1], model, EmbedSettings(workers=1)))
+
+
+class OneByOne(FrameModel, FakeModel):
+    """As `FakeModel`, but sees frame by frame; remembers which, and fails where it is told to."""
+
+    def __init__(self, most: int = 1000, bad: int | None = None) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+        self.most, self.bad = most, bad
+
+    def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        if len(frames) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        codes = [read_code(frame.numpy()) for frame in frames]
+        self.seen += codes
+        rows = FakeModel().encode_video(frames[:, None])
+        rows[[code == self.bad for code in codes]] = torch.nan
+        return rows
+
+
+OVERLAPPING = {"window": 0.4, "stride": 0.1, "frames": 4}
+
+
+def test_a_frame_that_several_windows_show_is_encoded_once(videos: list[str]) -> None:
+    path = videos[1]
+    model = OneByOne()
+    settings = EmbedSettings(OVERLAPPING, workers=1)
+    (found,) = embed([path], model, settings)
+    (expected,) = embed([path], FakeModel(), settings)
+    assert isinstance(found, Embedding) and isinstance(expected, Embedding)
+    assert torch.equal(found.spans, expected.spans) and len(found.windows) >= 3
+    torch.testing.assert_close(found.windows, expected.windows, atol=1e-6, rtol=0)
+    assert len(model.seen) == len(set(model.seen)) < found.windows.shape[0] * 4
+
+
+def test_a_frame_without_a_row_fails_the_file_and_halves_are_tried(videos: list[str]) -> None:
+    settings = EmbedSettings(OVERLAPPING, workers=1, batch_size=4)
+    few = OneByOne(most=1)
+    (found,) = embed([videos[1]], few, settings)
+    (expected,) = embed([videos[1]], FakeModel(), settings)
+    assert isinstance(found, Embedding) and isinstance(expected, Embedding)
+    torch.testing.assert_close(found.windows, expected.windows, atol=1e-6, rtol=0)
+    (failed,) = embed([videos[1]], OneByOne(bad=few.seen[-1]), settings)
+    assert isinstance(failed, InputError) and failed.stage == "model" and "not finite" in failed.reason
 
 
 def test_a_fresh_video_among_many_cached_ones_is_not_kept_waiting(videos: list[str], tmp_path: Path) -> None:

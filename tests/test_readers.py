@@ -208,7 +208,7 @@ def test_windows_come_while_the_file_is_still_read(tmp_path: Path) -> None:
     first = next(parts)
     assert isinstance(first, WindowBatch) and (first.windows[0].start, first.windows[0].end) == (0, 1)
     clip.path.write_bytes(b"")  # what is open stays readable; nothing was read ahead into memory
-    assert [read_code(frame) for frame in first.frames[0]] == [clip.shown(0.25), clip.shown(0.75)]
+    assert [read_code(frame) for frame in first.pixels[0]] == [clip.shown(0.25), clip.shown(0.75)]
     parts.close()  # type: ignore[attr-defined]
 
 

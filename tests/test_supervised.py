@@ -16,20 +16,21 @@ from zsar_cli.engine.classifier import ZeroShotClassifier
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.open import load_model
-from zsar_cli.models.supervised import SupervisedModel
+from zsar_cli.models.supervised import ImageClassifier, VideoClassifier
 from zsar_cli.transfer.scoring import TransferSettings
 
+Classifier = VideoClassifier | ImageClassifier
 CPU = torch.device("cpu")
 VIDEO = ("videomae", "timesformer", "vivit")
 
 
-def load(folder: Path, seen_labels: tuple[str, ...] | None = None) -> SupervisedModel:
+def load(folder: Path, seen_labels: tuple[str, ...] | None = None) -> Classifier:
     model = load_model(str(folder), CPU, torch.float32, seen_labels)
-    assert isinstance(model, SupervisedModel)
+    assert isinstance(model, Classifier)
     return model
 
 
-def frames(model: SupervisedModel) -> Tensor:
+def frames(model: Classifier) -> Tensor:
     shape = (2, model.sampling.frames, 32, 32, 3)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
@@ -94,7 +95,7 @@ class Planted:
         return torch.stack([self._rows[text] for text in texts])
 
 
-def planted(folder: Path) -> SupervisedModel:
+def planted(folder: Path) -> Classifier:
     """20 classes whose rows are unit vectors of a space of 32, the same one taken away from all by centring."""
     checkpoints.videomae(folder)
     file = folder / "model.safetensors"

@@ -334,7 +334,7 @@ def test_windows_come_as_they_are_decoded_and_the_pool_holds_few_of_them() -> No
     starts = [window.start for batch in batches for window in batch.windows]
     assert starts == list(range(len(starts)))
     for batch in batches:
-        for window, frames in zip(batch.windows, batch.frames, strict=True):
+        for window, frames in zip(batch.windows, batch.pixels, strict=True):
             assert (frames == window.start % 256).all()
 
 
@@ -345,7 +345,7 @@ def test_every_view_of_a_file_is_read_by_one_process() -> None:
     for number in (0, 1):
         parts = [part for found, part in events if found == number]
         assert parts[-1] is None and all(isinstance(part, Part) for part in parts[:-1])
-        shapes = [part.content.frames.shape for part in parts if part and isinstance(part.content, WindowBatch)]
+        shapes = [part.content.pixels.shape for part in parts if part and isinstance(part.content, WindowBatch)]
         assert shapes == [(1, 4, 32, 32, 3), (2, 3, 16, 16, 3)]
         facts = [part.content for part in parts if part and isinstance(part.content, VideoFacts)]
         assert [one.sampling for one in facts] == [view.sampling for view in views]

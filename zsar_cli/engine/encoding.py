@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
-from zsar_cli.models.base import VideoModel
+from zsar_cli.models.base import FrameModel, VideoModel
 
 __all__ = ["encode"]
 
 
-def encode(model: VideoModel, frames: Tensor, most: int) -> list[Tensor | str]:
+def encode(model: VideoModel, frames: Tensor, shown: Tensor, most: int) -> list[Tensor | str]:
     """Each window's visual embedding, or why there is none.
 
     Args:
-        model: encodes video.
-        frames: uint8 [n, T, S, S, 3].
+        model: encodes video. One that sees single frames sees each of them once, however many windows show it.
+        frames: uint8 [F, S, S, 3].
+        shown: int64 [n, T], which of the frames each window shows.
         most: windows that the model is given at a time. A batch that does not fit into memory is tried in halves.
 
     Returns:
         n rows, float32 [D], or reasons.
     """
-    results: list[Tensor | str] = []
-    for part in torch.split(frames, most):
-        results += _in_halves(model, part)
-    return results
+    if not isinstance(model, FrameModel):
+        return [row for part in torch.split(shown, most) for row in _in_halves(model, model.encode_video, frames[part])]
+    parts = torch.split(frames, most * shown.shape[1])
+    found = [row for part in parts for row in _in_halves(model, model.encode_frames, part)]
+    return [_mean([found[frame] for frame in window]) for window in shown.tolist()]
 
 
-def _in_halves(model: VideoModel, frames: Tensor) -> list[Tensor | str]:
+def _mean(rows: Sequence[Tensor | str]) -> Tensor | str:
+    """Of the frames of a window; the first reason where one has none."""
+    wrong = next((row for row in rows if isinstance(row, str)), None)
+    return wrong or torch.stack([row for row in rows if isinstance(row, Tensor)]).mean(dim=0)
+
+
+def _in_halves(model: VideoModel, run: Callable[[Tensor], Tensor], inputs: Tensor) -> list[Tensor | str]:
+    """Rows of what a model makes of windows, or of frames."""
     try:
-        rows = model.encode_video(frames)
+        rows = run(inputs)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        if len(frames) > 1:
-            half = len(frames) // 2
-            return _in_halves(model, frames[:half]) + _in_halves(model, frames[half:])
+        if len(inputs) > 1:
+            half = len(inputs) // 2
+            return _in_halves(model, run, inputs[:half]) + _in_halves(model, run, inputs[half:])
         return [f"{model.device} has too little memory for one window ({_first_line(error)}); --device cpu has more"]
     bad = "the model gives numbers that are not finite; try --precision fp32, or 'zsar models verify' for its weights"
     return [row.clone() if torch.isfinite(row).all() else bad for row in rows]

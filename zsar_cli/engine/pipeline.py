@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from zsar_cli.engine.encoding import encode
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import VideoModel
 from zsar_cli.store.cache import EmbeddingCache
+from zsar_cli.video.assembly import together
 from zsar_cli.video.decoding import Part
 from zsar_cli.video.reader import decoder_versions, reader_of
 from zsar_cli.video.types import Excerpt, Partial, Sampling, VideoFacts, VideoInfo, View, Window, WindowBatch
@@ -279,9 +281,10 @@ class _Job:
         return number in self._files and self._files[number].known[model] is None
 
     def _encode(self, model: int, parts: list[tuple[int, WindowBatch]]) -> None:
-        frames = torch.cat([torch.from_numpy(part.frames) for _, part in parts])
+        whole = together([part for _, part in parts])
+        frames, shown = torch.from_numpy(np.stack(whole.frames)), torch.from_numpy(whole.shown)
         with self._pipeline.computing:
-            results = encode(self._pipeline.models[model], frames, self._pipeline.batch_size)
+            results = encode(self._pipeline.models[model], frames, shown, self._pipeline.batch_size)
         for number, part in parts:
             mine, results = results[: len(part.windows)], results[len(part.windows) :]
             wrong = next((one for one in mine if isinstance(one, str)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
-__all__ = ["ConditionsText", "HasTextTower", "Specialist", "VideoModel"]
+__all__ = ["ConditionsText", "FrameModel", "HasTextTower", "Specialist", "VideoModel"]
 
 
 class VideoModel(Protocol):
@@ -50,6 +51,18 @@ class VideoModel(Protocol):
     def encode_labels(self, labels: Sequence[Label]) -> Tensor | None:
         """The labels in the visual space, [U, D], by the model's own text tower; None where it has none."""
         ...
+
+
+class FrameModel(ABC):
+    """What models have in common that see frames one by one: a window's embedding is the mean of its frames'."""
+
+    @abstractmethod
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Embeddings of frames: uint8 [F, S, S, 3], RGB -> float32 [F, D] on the CPU."""
+
+    def encode_video(self, windows: Tensor) -> Tensor:
+        """As `VideoModel.encode_video`."""
+        return self.encode_frames(windows.flatten(0, 1)).reshape(*windows.shape[:2], -1).mean(dim=1)
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zsar_cli.digests import digest
 from zsar_cli.labels import Label
+from zsar_cli.models.base import FrameModel
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import TextEncoder
 from zsar_cli.text.minilm import minilm
@@ -34,7 +35,7 @@ FRAMES_AT_A_TIME = 8
 ALGORITHM = 1  # of making embeddings from the weights; another way of making them is another space
 
 
-class BuiltinModel:
+class BuiltinModel(FrameModel):
     """See the module. Implements `models.base.VideoModel`; D = 1280, E = 384, S = 1000.
 
     Args:
@@ -60,15 +61,12 @@ class BuiltinModel:
         self.text: TextEncoder = minilm()
 
     @torch.inference_mode()
-    def encode_video(self, windows: Tensor) -> Tensor:
-        """uint8 [B, T, S, S, 3] -> float32 [B, 1280]: mean over frames of pooled features, less their expectation."""
-        batch, frames = windows.shape[:2]
-        images = windows.flatten(0, 1).permute(0, 3, 1, 2).to(self.device)
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """uint8 [F, S, S, 3] -> float32 [F, 1280]: pooled features, less their expectation."""
+        images = frames.permute(0, 3, 1, 2).to(self.device)
         # Some frames at a time: their activations are most of what a command needs in memory.
         features = [self._features(part) for part in torch.split(images, FRAMES_AT_A_TIME)]
-        means = torch.cat(features).reshape(batch, frames, -1).mean(dim=1)
-        embeddings: Tensor = means - self._origin
-        return embeddings
+        return torch.cat(features) - self._origin
 
     def _features(self, images: Tensor) -> Tensor:
         """Bytes [n, 3, S, S] -> pooled features, float32 [n, 1280] on the CPU."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label
+from zsar_cli.models.base import FrameModel
 from zsar_cli.models.preprocess import read_preprocess
 from zsar_cli.text.encoder import TextEncoder, encode_text_groups
 from zsar_cli.text.minilm import minilm
@@ -84,8 +85,8 @@ class TextTower:
         return torch.cat(rows)
 
 
-class DualEncoder:
-    """A dual encoder of single frames. Implements `models.base.VideoModel` and `models.base.HasTextTower`.
+class _Dual:
+    """What all dual encoders share: `models.base.VideoModel` but for `encode_video`, and `models.base.HasTextTower`.
 
     Args:
         name: what the user called it.
@@ -113,14 +114,6 @@ class DualEncoder:
         sharpness = TEXT_SCALE * float(scale.exp()) if scale is not None else 3.0
         self.transfer = TransferSettings(text_weight=1.0, text_scale=TEXT_SCALE, sharpness=sharpness)
 
-    @torch.inference_mode()
-    def encode_video(self, windows: Tensor) -> Tensor:
-        """uint8 [B, T, S, S, 3] -> float32 [B, D]: the mean over frames of their unit embeddings."""
-        pixels = self._preprocess.apply(windows, self.device, self._dtype)
-        frames = pooled(self._network.get_image_features(pixel_values=pixels.flatten(0, 1))).float()
-        units = normalise(frames, dim=1)
-        return units.reshape(*windows.shape[:2], -1).mean(dim=1).cpu()
-
     def bank(self) -> None:
         """Labels are compared by their own text; there are no seen classes until the user gives a bank."""
         return None
@@ -130,7 +123,18 @@ class DualEncoder:
         return encode_text_groups(self.tower, [action_texts(label) for label in labels])
 
 
-class XClip(DualEncoder):
+class DualEncoder(_Dual, FrameModel):
+    """A dual encoder of single frames."""
+
+    @torch.inference_mode()
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """uint8 [F, S, S, 3] -> float32 [F, D], unit rows."""
+        pixels = self._preprocess.apply(frames, self.device, self._dtype)
+        rows = pooled(self._network.get_image_features(pixel_values=pixels)).float()
+        return normalise(rows, dim=1).cpu()
+
+
+class XClip(_Dual):
     """X-CLIP: attention across frames, and label embeddings that depend on the video.
 
     Implements `models.base.ConditionsText` too. A row of `encode_video` is the video's embedding [D] and behind it
@@ -184,7 +188,7 @@ def action_texts(label: Label, usual: Sequence[str] = ACTION_PROMPTS) -> list[st
     return [*filled, *(f"{label.text}: {description}" for description in label.descriptions)]
 
 
-def open_dual(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> DualEncoder:
+def open_dual(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> DualEncoder | XClip:
     """A dual encoder of any architecture that Transformers gives image or video features and text features.
 
     Raises:

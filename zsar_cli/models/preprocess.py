@@ -42,9 +42,9 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def apply(self, windows: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """uint8 [B, T, S, S, 3] -> [B, T, 3, S, S] of `dtype` on `device`; the arithmetic is float32."""
-        pixels = windows.to(device).permute(0, 1, 4, 2, 3).float()
+    def apply(self, frames: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """uint8 [.., S, S, 3] -> [.., 3, S, S] of `dtype` on `device`; the arithmetic is float32."""
+        pixels = frames.to(device).movedim(-1, -3).float()
         mean = torch.tensor(self.mean, device=device).reshape(3, 1, 1)
         std = torch.tensor(self.std, device=device).reshape(3, 1, 1)
         return ((pixels * self.scale - self.offset - mean) / std).to(dtype)

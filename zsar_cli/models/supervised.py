@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label
+from zsar_cli.models.base import FrameModel
 from zsar_cli.models.preprocess import read_preprocess
 from zsar_cli.text.encoder import TextEncoder, encode_labels
 from zsar_cli.text.minilm import minilm
@@ -28,24 +29,25 @@ from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Sampling
 from zsar_cli.weights.checkpoint import architecture, fingerprint, load_network, read_config
 
-__all__ = ["SupervisedModel", "open_supervised", "output_names"]
+__all__ = ["ImageClassifier", "VideoClassifier", "open_supervised", "output_names"]
 
 NAMELESS = re.compile(r"LABEL_\d+")  # what Transformers writes where a checkpoint was given no names
 IMAGE_FRAMES = 8  # frames of a window that an image classifier sees, one by one
 VIDEO_FRAMES = 16  # where a video classifier's configuration does not say
 
 
-class SupervisedModel:
-    """A classifier of videos, or of images with its features averaged over frames. Implements `models.base.VideoModel`.
+class _Classifier:
+    """What classifiers of videos and of images share: `models.base.VideoModel` but for `encode_video`.
 
     Args:
         name: what the user called it.
         folder: a checkpoint in the layout of Transformers.
         network: its network, on the device and in the precision it runs in.
         classes: names of its outputs, in order.
+        frames: how many of a window it sees.
     """
 
-    def __init__(self, name: str, folder: Path, network: Any, classes: Sequence[str]) -> None:
+    def __init__(self, name: str, folder: Path, network: Any, classes: Sequence[str], frames: int) -> None:
         self.name, self._network, self._classes = name, network, tuple(classes)
         self._lock = threading.Lock()
         self.device, self._dtype = network.device, network.dtype
@@ -53,27 +55,10 @@ class SupervisedModel:
         self._preprocess = read_preprocess(folder)
         self.geometry = self._preprocess.geometry
         self._head = _last_layer(folder, network, len(classes))
-        self._takes_video = type(network).__name__.endswith("ForVideoClassification")
-        self.sampling = Sampling(frames=_frames(network.config) if self._takes_video else IMAGE_FRAMES)
+        self.sampling = Sampling(frames=frames)
         self.fingerprint = fingerprint(folder, read_config(folder), "input of the last layer")
         self.transfer = TransferSettings(top_k=10)
         self.text: TextEncoder = minilm()
-
-    @torch.inference_mode()
-    def encode_video(self, windows: Tensor) -> Tensor:
-        """uint8 [B, T, S, S, 3] -> float32 [B, D]: the features before the last layer.
-
-        Raises:
-            UsageError: T is not the number of frames that a video classifier was trained with.
-            ModelError: the classifier's scores are not its last layer's.
-        """
-        batch, frames = windows.shape[:2]
-        if self._takes_video and frames != self.sampling.frames:
-            raise UsageError(f"--frames {frames}: the model '{self.name}' takes {self.sampling.frames} frames")
-        pixels = self._preprocess.apply(windows, self.device, self._dtype)
-        if self._takes_video:
-            return self._features(pixels)
-        return self._features(pixels.flatten(0, 1)).reshape(batch, frames, -1).mean(dim=1)
 
     def bank(self) -> PrototypeBank:
         """The classifier's own classes: centred rows of its last layer, embeddings of their names."""
@@ -89,8 +74,9 @@ class SupervisedModel:
         """A classifier has no text tower."""
         return None
 
-    def _features(self, pixels: Tensor) -> Tensor:
+    def _features(self, frames: Tensor) -> Tensor:
         """What the last layer is given, float32 [B, D] on the CPU; checked to be all that the scores depend on."""
+        pixels = self._preprocess.apply(frames, self.device, self._dtype)
         inputs: list[Tensor] = []
         with self._lock:  # a hook sees the calls of all threads
             hook = self._head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
@@ -103,9 +89,38 @@ class SupervisedModel:
         return inputs[0].float().cpu()
 
 
+class VideoClassifier(_Classifier):
+    """A classifier of videos."""
+
+    @torch.inference_mode()
+    def encode_video(self, windows: Tensor) -> Tensor:
+        """uint8 [B, T, S, S, 3] -> float32 [B, D]: the features before the last layer.
+
+        Raises:
+            UsageError: T is not the number of frames that it was trained with.
+            ModelError: its scores are not its last layer's.
+        """
+        if (frames := windows.shape[1]) != self.sampling.frames:
+            raise UsageError(f"--frames {frames}: the model '{self.name}' takes {self.sampling.frames} frames")
+        return self._features(windows)
+
+
+class ImageClassifier(_Classifier, FrameModel):
+    """A classifier of images."""
+
+    @torch.inference_mode()
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """uint8 [F, S, S, 3] -> float32 [F, D]: the features before the last layer.
+
+        Raises:
+            ModelError: its scores are not its last layer's.
+        """
+        return self._features(frames)
+
+
 def open_supervised(
     name: str, folder: Path, device: torch.device, dtype: torch.dtype, seen_labels: Sequence[str] | None = None
-) -> SupervisedModel:
+) -> VideoClassifier | ImageClassifier:
     """A classifier of any architecture that Transformers has for videos or images.
 
     Args:
@@ -115,9 +130,13 @@ def open_supervised(
         ModelError: the checkpoint is damaged.
         UsageError: its outputs have no names, or `seen_labels` has another number of them.
     """
-    kind = "Video" if architecture(read_config(folder)).endswith("ForVideoClassification") else "Image"
-    network = load_network(folder, f"AutoModelFor{kind}Classification", device, dtype)
-    return SupervisedModel(name, folder, network, output_names(name, network.config.id2label, seen_labels))
+    of_videos = architecture(read_config(folder)).endswith("ForVideoClassification")
+    kind = "AutoModelForVideoClassification" if of_videos else "AutoModelForImageClassification"
+    network = load_network(folder, kind, device, dtype)
+    names = output_names(name, network.config.id2label, seen_labels)
+    if of_videos:
+        return VideoClassifier(name, folder, network, names, _frames(network.config))
+    return ImageClassifier(name, folder, network, names, IMAGE_FRAMES)
 
 
 def output_names(name: str, id2label: Mapping[int, str], seen_labels: Sequence[str] | None) -> tuple[str, ...]:

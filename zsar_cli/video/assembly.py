@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from zsar_cli.video.types import DecodedVideo, VideoFacts, Window, WindowBatch
 
-__all__ = ["Pick", "by_frame", "joined", "windows_of"]
+__all__ = ["Pick", "by_frame", "joined", "together", "windows_of"]
 
 Pick = tuple[int, NDArray[np.uint8]]  # an instant, as an index into [N * T], and the frame uint8 [S, S, 3] for it
 
@@ -48,12 +48,29 @@ def windows_of(
         waiting.setdefault(window, {})[place] = image
         while len(waiting.get(first, ())) == frames:
             parts = waiting.pop(first)
-            images = np.stack([parts[place] for place in range(frames)])
-            yield WindowBatch((Window(*map(float, spans[first])),), images[None])
+            images, shown = _distinct([parts[place] for place in range(frames)])
+            yield WindowBatch((Window(*map(float, spans[first])),), images, shown[None])
             first += 1
+
+
+def together(batches: Sequence[WindowBatch]) -> WindowBatch:
+    """Windows of several batches, one or more, in one; frames that they share are there once."""
+    images, places = _distinct([image for batch in batches for image in batch.frames])
+    before = np.cumsum([0, *(len(batch.frames) for batch in batches)])
+    shown = [places[batch.shown + start] for batch, start in zip(batches, before.tolist(), strict=False)]
+    windows = tuple(window for batch in batches for window in batch.windows)
+    return WindowBatch(windows, images, np.concatenate(shown))
 
 
 def joined(facts: VideoFacts, batches: Sequence[WindowBatch]) -> DecodedVideo:
     """All windows of a video in one value."""
-    windows = tuple(window for batch in batches for window in batch.windows)
-    return DecodedVideo(facts, windows, np.concatenate([batch.frames for batch in batches]))
+    whole = together(batches)
+    return DecodedVideo(facts, whole.windows, whole.pixels)
+
+
+def _distinct(images: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    """Each picture once, known by its place in memory, and for each of `images` which of them it is."""
+    known: dict[int, int] = {}
+    places = [known.setdefault(id(image), len(known)) for image in images]
+    firsts = np.unique(places, return_index=True)[1]
+    return [images[first] for first in firsts.tolist()], np.array(places, dtype=np.int64)

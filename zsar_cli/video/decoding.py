@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError, ZsarError
+from zsar_cli.video.assembly import together
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.limits import limit_memory
 from zsar_cli.video.processes import SIGALRM, listen, one_line, take_pipes
-from zsar_cli.video.shared_frames import SharedFrames, room_for
+from zsar_cli.video.shared_frames import SharedFrames, bytes_of_a_frame
 from zsar_cli.video.types import VideoFacts, View, Window, WindowBatch
 
 __all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Request", "Task", "serve"]
@@ -64,6 +66,7 @@ class Frames:
 
     view: int
     windows: tuple[Window, ...]
+    shown: NDArray[np.int64]
     shape: tuple[int, ...]
 
 
@@ -133,25 +136,27 @@ def _decode(task: Task, request: Request, index: int, shared: SharedFrames, say:
     """One view of a file."""
     view, read = task.views[index], pkgutil.resolve_name(task.read)
     parts = read(request.path, view.sampling, view.geometry, task.decoder, request.within)
-    for part in _batches(parts, min(_MOST, shared.size // room_for(view))):
-        if not isinstance(part, list):
-            say(Part(index, part))
-        else:
-            windows = tuple(window for one in part for window in one.windows)
-            frames = np.concatenate([one.frames for one in part])
+    for part in _batches(parts, shared.size // bytes_of_a_frame(view), view.sampling.frames):
+        if isinstance(part, WindowBatch):
+            frames = np.stack(part.frames)
             shared.write(frames)
-            say(Frames(index, windows, frames.shape))
+            say(Frames(index, part.windows, part.shown, frames.shape))
+        else:
+            say(Part(index, part))
 
 
-def _batches(parts: Iterator[WindowBatch | VideoFacts], most: int) -> Iterator[list[WindowBatch] | VideoFacts]:
-    """Windows together, as many as there is room for."""
+def _batches(
+    parts: Iterator[WindowBatch | VideoFacts], room: int, frames: int
+) -> Iterator[WindowBatch | VideoFacts]:
+    """Windows together, as many as there is room for: `room` frames, where the next may bring as many as `frames`."""
     held: list[WindowBatch] = []
     for part in parts:
         if isinstance(part, WindowBatch):
-            held.append(part)
-        if held and (len(held) >= most or not isinstance(part, WindowBatch)):
-            yield held
-            held = []
+            held = [together([*held, part])]
+            if len(held[0].windows) < _MOST and len(held[0].frames) + frames <= room:
+                continue
+        yield from held
+        held = []
         if not isinstance(part, WindowBatch):
             yield part
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from zsar_cli.video.types import View
 
-__all__ = ["SharedFrames", "room_for"]
+__all__ = ["SharedFrames", "bytes_of_a_frame"]
 
-SMALLEST = 4_194_304  # bytes: small windows travel many at a time
+SMALLEST = 16_777_216  # bytes: windows that overlap travel together, so that what they share travels once
 IN_MEMORY = "/dev/shm"  # Linux; elsewhere the system's folder for temporary files, which it keeps in memory as it can
 
 
@@ -38,7 +38,7 @@ class SharedFrames:
     @classmethod
     def create(cls, views: Iterable[View]) -> SharedFrames:
         """Room for the largest window of these views. Raises OSError where there is no space for it."""
-        size = max([SMALLEST, *(room_for(view) for view in views)])
+        size = max([SMALLEST, *(view.sampling.frames * bytes_of_a_frame(view) for view in views)])
         folders = [IN_MEMORY, None] if os.path.isdir(IN_MEMORY) else [None]
         for number, folder in enumerate(folders, start=1):
             try:
@@ -90,6 +90,6 @@ class SharedFrames:
         self.forget()
 
 
-def room_for(view: View) -> int:
-    """Bytes of one window."""
-    return view.sampling.frames * view.geometry.size**2 * 3
+def bytes_of_a_frame(view: View) -> int:
+    """As the model sees it."""
+    return view.geometry.size**2 * 3

@@ -7,6 +7,7 @@ first frame a player shows (0 = first frame).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,15 +160,23 @@ class View:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Consecutive windows of a video.
+    """Consecutive windows of a video. A frame that several instants or windows show is there once.
 
     Args:
         windows: n spans.
-        frames: uint8 [n, T, S, S, 3], RGB, upright.
+        frames: F distinct frames, uint8 [S, S, 3] each, RGB, upright.
+        shown: int64 [n, T], which of the frames is shown at each instant of each window.
     """
 
     windows: tuple[Window, ...]
-    frames: NDArray[np.uint8]
+    frames: Sequence[NDArray[np.uint8]]
+    shown: NDArray[np.int64]
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 [n, T, S, S, 3]."""
+        pixels: NDArray[np.uint8] = np.stack(self.frames)[self.shown]
+        return pixels
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,7 @@ class _Worker:
                 message = self._ask(process, tuple(job.choose(job.number, job.path, message.digest)))
             elif isinstance(message, Frames):
                 assert self._shared is not None
-                batch = WindowBatch(message.windows, self._shared.read(message.shape))
+                batch = WindowBatch(message.windows, tuple(self._shared.read(message.shape)), message.shown)
                 job.send((job.number, Part(message.view, batch)))
                 message = self._ask(process, True)
             elif isinstance(message, Part):
