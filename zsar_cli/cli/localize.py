@@ -58,7 +58,7 @@ class SegmentOptions:
 
     onset: Onset = 2.0
     offset: Offset = 0.5
-    change: Change = 1.0
+    change: Change = 0.8
     min_length: MinLength = 0.0
     min_gap: MinGap = 0.0
     pad: Pad = 0.0

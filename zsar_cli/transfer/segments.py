@@ -44,7 +44,7 @@ class SegmentSettings:
 
     onset: Positive = 2.0
     offset: Positive = 0.5
-    change: Positive = 1.0
+    change: Positive = 0.8
     floor: Positive = 0.25
     min_length: Weight = 0.0
     min_gap: Weight = 0.0
