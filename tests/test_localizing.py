@@ -14,16 +14,18 @@ import av
 import numpy as np
 import pytest
 import torch
+import videos
 from cli_runner import LABELS, Finished, Runner, label_options
 from fake_model import FakeModel
-from videos import write_video
+from videos import read_code, write_video
 
 from zsar_cli.cli.localize import SegmentOptions
-from zsar_cli.engine.classifier import ZeroShotClassifier
+from zsar_cli.engine.classifier import Labelled, ZeroShotClassifier
 from zsar_cli.engine.localizing import localize_each
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError
 from zsar_cli.labels import LabelSet
+from zsar_cli.records import VideoRecord
 from zsar_cli.transfer.segments import SegmentSettings
 
 Here = Callable[..., Finished]
@@ -110,6 +112,49 @@ def test_other_workers_and_files_change_nothing(films: list[str]) -> None:
     for path, record in zip(films, together, strict=True):
         (alone,) = localize([path])
         assert (alone.segments, alone.notes) == (record.segments, record.notes)
+
+
+class Coded(ZeroShotClassifier):
+    """Its only label happens while frames of some numbers are on the screen."""
+
+    class Model(FakeModel):
+        def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[float(20 <= read_code(clip[0].numpy()) < 30)] for clip in clips])
+
+    def __init__(self) -> None:
+        model = self.Model()
+        settings = EmbedSettings({"window": 0.08, "stride": 0.04, "frames": 1}, workers=1)
+        super().__init__(model, model.bank(), embedding=settings)
+
+    def window_similarity(self, video, labelled):  # type: ignore[no-untyped-def]
+        return video[0].windows * 5
+
+    def record(self, video, labelled):  # type: ignore[no-untyped-def]
+        return VideoRecord(video[0].facts.path, facts=video[0].facts)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: videos.rotated(path, 90),
+        lambda path: videos.edit_list(path, cut=17),
+        lambda path: write_video(path, times=[0.03 * i + 0.1 * (i // 3) for i in range(40)]),
+        lambda path: write_video(path, frames=60, times=[i * 1001 / 30000 for i in range(60)]),
+        lambda path: write_video(path, start=5.0),
+    ],
+    ids=["rotated", "edit list", "variable rate", "29.97", "late start"],
+)
+def test_times_are_those_at_which_frames_are_shown(make: Callable[[Path], videos.Clip], tmp_path: Path) -> None:
+    clip = make(tmp_path / "a.mp4")
+    shown = [start for start, code in zip(clip.starts, clip.codes, strict=True) if 20 <= code < 30]
+    end = next((start for start, code in zip(clip.starts, clip.codes, strict=True) if code >= 30), clip.end)
+    with Coded() as classifier:
+        (record,) = localize_each(
+            classifier, [str(clip.path)], Labelled(LabelSet.from_names(["shown"])), SegmentSettings()
+        )
+    assert record.segments is not None
+    (found,) = record.segments
+    assert abs(found.start - shown[0]) <= 0.04 and abs(found.end - end) <= 0.04
 
 
 def test_failures_found_before_keep_their_place() -> None:
