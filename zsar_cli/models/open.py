@@ -44,8 +44,7 @@ def _open_builtin(
 ) -> VideoModel:
     from zsar_cli.models.builtin import BuiltinModel
 
-    if seen_labels is not None:
-        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' knows its own")
+    _refuse_names(located, seen_labels, "knows its own")
     return BuiltinModel(device, dtype)
 
 
@@ -63,8 +62,7 @@ def _open_folder(
         from zsar_cli.models.supervised import open_supervised
 
         return open_supervised(located.name, located.path, device, dtype, seen_labels)
-    if seen_labels is not None:
-        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' is none")
+    _refuse_names(located, seen_labels, "is none")
     from zsar_cli.models.dual import open_dual
 
     return open_dual(located.name, located.path, device, dtype)
@@ -76,8 +74,7 @@ def _open_bundle(
     assert located.path is not None
     from zsar_cli.models.rest import open_rest
 
-    if seen_labels is not None:
-        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' knows its own")
+    _refuse_names(located, seen_labels, "knows its own")
     return open_rest(located.name, located.path, device, dtype)
 
 
@@ -94,6 +91,11 @@ def _open_litert(
     if dtype != torch.float32:
         raise UsageError(f"--model {located.name}: computes in the precision of the file; take --precision auto")
     return LiteRTModel(located.path, seen_labels, located.name)
+
+
+def _refuse_names(located: Located, seen_labels: Sequence[str] | None, why: str) -> None:
+    if seen_labels is not None:
+        raise UsageError(f"--seen-labels names the outputs of a classifier; the model '{located.name}' {why}")
 
 
 _Opener = Callable[["Located", "torch.device", "torch.dtype", "Sequence[str] | None"], "VideoModel"]
