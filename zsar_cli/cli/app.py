@@ -74,14 +74,15 @@ def _variables(command: Any) -> Iterator[str]:
         yield from _variables(below)
 
 
+# In the order of the list that --help shows.
 app.command("classify", epilog=EPILOG)(guarded(classify.classify))
 app.command("localize", epilog=EPILOG)(guarded(localize.localize))
 app.command("cut", epilog=EPILOG)(guarded(cut.cut))
 app.command("explain", epilog=EPILOG)(guarded(explain.explain))
-app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
-app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
 app.command("train", epilog=EPILOG)(guarded(train.train))
 app.command("evaluate", epilog=EPILOG)(guarded(evaluate.evaluate))
 app.command("evaluate-localization", epilog=EPILOG)(guarded(evaluate_localization.evaluate_localization))
+app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
+app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

@@ -11,7 +11,7 @@ from zsar_cli.cli.guard import guarded
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The embedding cache: what was computed once and need not be computed again.",
+app = typer.Typer(help="Show or clear the embedding cache.",
                   no_args_is_help=True)  # fmt: skip
 
 

@@ -18,8 +18,9 @@ Format = Annotated[
     str | None,
     option(
         "--format",
-        "table, json, jsonl or csv.  [default: by the output file's suffix, else table]",
+        "table, json, jsonl or csv.",
         "-f",
+        show_default="by the output file's suffix, else table",
         panel=options.OUTPUT,
         metavar="NAME",
     ),

@@ -66,10 +66,11 @@ def cut(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Cut what was found out of its videos: a folder per label, a file per segment.
+    """Cut what was found out of its videos.
 
-    Pieces are encoded anew as MP4 (H.264, AAC) and begin and end as the results say. Nothing that exists is replaced.
-    Paths in the results are relative to the current folder. The paths of the pieces go to stdout.
+    A folder per label, a file per segment. Pieces are encoded anew as MP4 (H.264, AAC) and begin and end as the results
+    say. Nothing that exists is replaced. Paths in the results are relative to the current folder. The paths of the
+    pieces go to stdout.
 
     Example: zsar cut segments.jsonl -o cuts/ --top 20 --per-label
     """

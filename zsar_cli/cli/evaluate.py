@@ -103,9 +103,10 @@ def evaluate(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Measure a model on labelled videos: top-1, top-5, mean per class, spread over runs, hubness.
+    """Measure how well labelled videos are classified.
 
-    The table goes to stdout; -o writes JSON with everything needed to repeat the measurement.
+    Top-1, top-5, mean per class, spread over runs, hubness. The table goes to stdout; -o writes JSON with everything
+    needed to repeat the measurement.
     """
     from zsar_cli.report.output import check_target
     from zsar_cli.report.plots import check_plots

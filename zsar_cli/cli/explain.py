@@ -44,9 +44,10 @@ def explain(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show what each label is composed of, pairs that can hardly be told apart, and labels nothing is related to.
+    """Show what composes each label, and which are alike.
 
-    No video is read.
+    Names the seen classes in each label's prototype, pairs of labels that can hardly be told apart, and labels nothing
+    is related to. No video is read.
     """
     if format not in FORMATS:
         raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import signal
 import sys
@@ -29,7 +30,10 @@ P = ParamSpec("P")
 
 
 def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
-    """A command that returns its exit code (None is 0) and may raise; with ZSAR_DEBUG=1 tracebacks are shown."""
+    """A command that returns its exit code (None is 0) and may raise; with ZSAR_DEBUG=1 tracebacks are shown.
+
+    Its docstring is its help, whose lines end where the screen does.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -60,6 +64,8 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
             code = 1
         raise typer.Exit(code)
 
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return run
 
 

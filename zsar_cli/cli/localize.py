@@ -24,9 +24,9 @@ Format = Annotated[
     str | None,
     option(
         "--format",
-        "table, json, jsonl, csv, vtt, srt, audacity, activitynet, labelstudio, fiftyone, edl or elan.  [default: by "
-        "the output file's suffix, else table]",
+        "table, json, jsonl, csv, vtt, srt, audacity, activitynet, labelstudio, fiftyone, edl or elan.",
         "-f",
+        show_default="by the output file's suffix, else table",
         panel=options.OUTPUT,
         metavar="NAME",
     ),

@@ -26,7 +26,7 @@ __all__ = ["app"]
 
 FORMATS = ("table", "json")
 
-app = typer.Typer(help="Models by name: which there are, and getting and checking their weights.",
+app = typer.Typer(help="List models, get them, check their weights.",
                   no_args_is_help=True)  # fmt: skip
 
 Name = Annotated[

@@ -27,7 +27,7 @@ Dataset = Annotated[
     typer.Argument(
         help="A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps "
         "start and end: write class means.",
-        metavar="[DATASET]",
+        metavar="DATASET",
     ),
 ]
 Target = Annotated[
@@ -50,11 +50,10 @@ def export_prototypes(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Write prototypes to a file for `zsar classify --prototypes`.
+    """Make a prototype file, for example from your videos.
 
-    With neither DATASET nor labels: the model's own bank of seen classes. With --labels: the prototypes composed for
-    those labels. With a DATASET, a folder per class or a table: the mean of each class's videos; --labels may then name
-    a CSV with the columns folder and label, natural names for the folders.
+    Every command with --prototypes takes it. With a DATASET, a folder per class or a table: the mean of each class's
+    videos. With labels: the prototypes composed for them. With neither: the model's own bank of seen classes.
     """
     from zsar_cli.data.dataset import read_dataset
     from zsar_cli.report.output import check_target

@@ -155,7 +155,9 @@ def train(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Train the cross-modal Transformer on your videos; the result works with every --model option.
+    """Train the paper's model on your own videos.
+
+    It is a cross-modal Transformer; the result works with every --model option.
 
     Example: zsar train videos/ -o runs/first, then zsar classify clip.mp4 --labels labels.txt --model runs/first/model
     """
