@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(zsar_here: Here, home: Path, *options: object, code: int = 0) -> Finished:
-    return zsar_here("evaluate", home / "data", "--labels", home / "names.csv", *options, code=code)
+    return zsar_here("evaluate", home / "data", "--names", home / "names.csv", *options, code=code)
 
 
 def test_agrees_with_classify_counted_by_hand(zsar_here: Here, home: Path, tmp_path: Path) -> None:

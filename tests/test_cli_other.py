@@ -187,9 +187,21 @@ def test_a_data_set_needs_a_folder_per_class(zsar_here: Here, tmp_path: Path) ->
     (tmp_path / "flat").mkdir()
     run = zsar_here("export-prototypes", "flat", "-o", "bank.safetensors", cwd=tmp_path, code=2)
     assert run.stderr == ("error: flat: holds no folders; a data set is a folder with one folder of videos per class\n")
-    arguments = ["export-prototypes", "flat", "--label", "swimming", "-o", "bank.safetensors"]
-    run = zsar_here(*arguments, cwd=tmp_path, code=2)
-    assert run.stderr == "error: give a DATASET or --label, not both\n"
+
+
+def test_names_are_of_the_folders_of_a_data_set(zsar_here: Here, banks: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("folder,label\nswimming,doing the crawl\nplaying chess,playing a board game\n")
+    (tmp_path / "labels.txt").write_text("swimming\n")
+    to = ("-o", tmp_path / "bank.safetensors")
+    zsar_here("export-prototypes", banks / "data", "--names", tmp_path / "names.csv", "--frames", 4, *to)
+    assert json.loads(read(tmp_path / "bank.safetensors")[0]["labels"]) == ["playing a board game", "doing the crawl"]
+    for labels in (("--label", "swimming"), ("--labels", tmp_path / "labels.txt")):
+        run = zsar_here("export-prototypes", banks / "data", *labels, *to, "--overwrite", code=2)
+        assert run.stderr == (
+            "error: give a DATASET or labels, not both; --names FILE names the folders of a DATASET\n"
+        )
+    run = zsar_here("export-prototypes", "--names", "names.csv", *to, "--overwrite", code=2)
+    assert run.stderr == "error: --names names.csv: names the folders of a DATASET; give one\n"
 
 
 # --- explain ---

@@ -201,10 +201,10 @@ def test_unseen_classes_are_used_for_nothing_and_validation_classes_still_get_pr
         "folder,label",
         *(f"{name},a {name.split('_')[0]} thing" for name in (*CLASSES, "black_thing", "white_thing")),
     ]
-    (tmp_path / "labels.csv").write_text("\n".join(names))
+    (tmp_path / "names.csv").write_text("\n".join(names))
     (tmp_path / "unseen.txt").write_text("a red thing\n")
     zsar_here(
-        "train", tmp_path / "data", "--unseen", tmp_path / "unseen.txt", "--labels", tmp_path / "labels.csv",
+        "train", tmp_path / "data", "--unseen", tmp_path / "unseen.txt", "--names", tmp_path / "names.csv",
         "--validation", 0.3, "--steps", 2, *SMALL, write_settings(tmp_path, "evaluate_every: 1\n"),
         "-o", tmp_path / "run", code=0,
     )  # fmt: skip

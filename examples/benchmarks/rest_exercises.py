@@ -1,7 +1,7 @@
 """Zero-shot transfer between exercise movements: training-free against trained, split by split, on frozen features.
 
     python examples/benchmarks/rest_exercises.py --dataset exercise_movements \
-        --labels examples/exercise_movements.csv --cache ~/.cache/zsar --splits 10
+        --names examples/exercise_movements.csv --cache ~/.cache/zsar --splits 10
 
 The data set is a folder per movement; the CSV has the columns folder, label and, optionally, descriptions separated
 by "|". Scores are made as `zsar classify` makes them; "both" are its settings for a trained model. Settings were chosen
@@ -116,9 +116,9 @@ def seen_accuracy(data: Data, method: Method, folds: int = 5) -> float:
     return mean_per_class(score, targets)
 
 
-def read_data(dataset: Path, labels: Path, cache: Path, encoder: TokenEncoder) -> Data:
+def read_data(dataset: Path, names: Path, cache: Path, encoder: TokenEncoder) -> Data:
     """Features (from the cache where it is there), and texts as `zsar train` reads them."""
-    data = read_dataset(dataset, labels)
+    data = read_dataset(dataset, names)
     videos, grids = load_features(data, cache)
     targets = torch.tensor([data.classes.names.index(item.label) for item in videos])
     return Data(ClipFeatures(grids, targets), encoder.tokens([label_texts(label) for label in data.classes]))
@@ -136,7 +136,7 @@ def show(name: str, found: dict[str, list[float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--names", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="a folder as ZSAR_CACHE_DIR: features are kept in it")
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = read_data(args.dataset, args.labels, args.cache, minilm_tokens())
+    data = read_data(args.dataset, args.names, args.cache, minilm_tokens())
     config = replace(CONFIG, steps=args.steps)
     seeds = range(args.seed, args.seed + args.splits)
     if args.splits:

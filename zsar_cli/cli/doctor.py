@@ -27,8 +27,8 @@ Format = Annotated[str, option("--format", "table or json.", "-f", panel=options
 def doctor(cache_dir: options.CacheDir = None, format: Format = "table") -> int:
     """Show what is installed and whether it is whole.
 
-    Versions, decoders and what they read, devices, the cache, and the weight files with their check sums. Exit code 1 if
-    something the built-in model needs is missing or damaged.
+    Versions, decoders and what they read, devices, the cache, and the weight files with their check sums. Exit code 1
+    if something the built-in model needs is missing or damaged.
     """
     if format not in FORMATS:
         raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")

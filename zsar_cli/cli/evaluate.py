@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, show
+from zsar_cli.cli.datasets import DatasetPath, FolderNames
 from zsar_cli.cli.engine import check_languages, open_classifier
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
@@ -37,17 +36,6 @@ PROTOCOL = "Protocol"
 BEST = 5  # labels named for each video; the similarities to all are there as well
 NAMED = 10  # classes of a run that the table names
 
-DatasetPath = Annotated[
-    Path,
-    typer.Argument(
-        help="A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps "
-        "start and end."
-    ),
-]
-Names = Annotated[
-    Path | None, option("--labels", "CSV with the columns folder and label: natural names for the folders.", "-l",
-                        metavar="FILE"),
-]  # fmt: skip
 Protocol = Annotated[
     str,
     option("--protocol", "all: every class competes; half: --runs random halves of the classes (E2E's 50/50).",
@@ -83,7 +71,7 @@ Plots = Annotated[
 @options.grouped
 def evaluate(
     dataset: DatasetPath,
-    labels: Names = None,
+    names: FolderNames = None,
     config: options.Config = None,
     protocol: Protocol = "all",
     runs: Runs = 10,
@@ -121,7 +109,7 @@ def evaluate(
     check_target(output, overwrite)
     if plots is not None:
         check_plots(plots)
-    data = _choose(dataset, labels, seen, unseen, split, split_number)
+    data = _choose(dataset, names, seen, unseen, split, split_number)
     classifier = open_classifier(messages, models, compute, reading)
     _set_transfer(classifier, transfer)
     check_languages(classifier, data.classes, messages)

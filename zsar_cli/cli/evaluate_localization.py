@@ -49,8 +49,8 @@ def evaluate_localization(
 ) -> None:
     """Measure how well segments agree with the truth.
 
-    Mean average precision at tIoU 0.3 to 0.95, by ActivityNet's rules. The table goes to stdout; -o writes JSON with the
-    average precision of each class.
+    Mean average precision at tIoU 0.3 to 0.95, by ActivityNet's rules. The table goes to stdout; -o writes JSON with
+    the average precision of each class.
 
     Example: zsar evaluate-localization segments.jsonl --truth activity_net.v1-3.json --subset validation
     """

@@ -9,6 +9,7 @@ import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
+from zsar_cli.cli.datasets import DATASET_HELP, FolderNames
 from zsar_cli.cli.engine import open_one, read_labels
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
@@ -24,11 +25,7 @@ __all__ = ["export_prototypes"]
 
 Dataset = Annotated[
     Path | None,
-    typer.Argument(
-        help="A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps "
-        "start and end: write class means.",
-        metavar="DATASET",
-    ),
+    typer.Argument(help=f"{DATASET_HELP}: write class means.", metavar="DATASET"),
 ]
 Target = Annotated[
     Path, option("--output", "The .safetensors file to write.", "-o", panel=options.OUTPUT, metavar="FILE")
@@ -39,6 +36,7 @@ Target = Annotated[
 def export_prototypes(
     output: Target,
     dataset: Dataset = None,
+    names: FolderNames = None,
     labels: options.Labels = None,
     label: options.LabelNames = None,
     config: options.Config = None,
@@ -59,13 +57,15 @@ def export_prototypes(
     from zsar_cli.report.output import check_target
 
     messages = Messages(quiet, verbose)
-    if dataset is not None and label:
-        raise UsageError("give a DATASET or --label, not both")
+    if dataset is not None and (labels or label):
+        raise UsageError("give a DATASET or labels, not both; --names FILE names the folders of a DATASET")
+    if dataset is None and names is not None:
+        raise UsageError(f"--names {names}: names the folders of a DATASET; give one")
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: prototype files end in .safetensors")
     check_target(output, overwrite)
-    data = read_dataset(dataset, labels) if dataset is not None else None
-    label_set = read_labels(labels, label, messages) if data is None and (labels or label) else None
+    data = read_dataset(dataset, names) if dataset is not None else None
+    label_set = read_labels(labels, label, messages) if labels or label else None
     classifier = open_one(messages, models, compute, reading)
     failures: list[InputError] = []
     if data is not None:

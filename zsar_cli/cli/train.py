@@ -15,6 +15,7 @@ import typer
 from zsar_cli.cli import options
 from zsar_cli.cli.config import read_yaml, take_options
 from zsar_cli.cli.console import Messages
+from zsar_cli.cli.datasets import DatasetPath, FolderNames
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.guard import SOME_FAILED, TERMINATED
 from zsar_cli.cli.options import option
@@ -45,13 +46,6 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-Dataset = Annotated[
-    Path,
-    typer.Argument(
-        help="A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps "
-        "start and end."
-    ),
-]
 Output = Annotated[
     Path, option("--output", "New folder for the run; the model is its folder 'model'.", "-o",
                  panel=options.OUTPUT, metavar="DIR")
@@ -60,10 +54,6 @@ Config = Annotated[
     Path | None,
     option("--config", "YAML file: these options; sections train, model, clip, backbone, finetune, transfer.",
            callback=_read_config, is_eager=True, metavar="FILE"),
-]  # fmt: skip
-Names = Annotated[
-    Path | None, option("--labels", "CSV with the columns folder and label: natural names for the folders.", "-l",
-                        panel=DATA, metavar="FILE"),
 ]  # fmt: skip
 Unseen = Annotated[
     Path | None, option("--unseen", "Label file of classes to hold out: they are used for nothing at all.",
@@ -122,10 +112,10 @@ TensorBoard = Annotated[bool, option("--tensorboard", "Also write event files fo
 
 def train(
     context: typer.Context,
-    dataset: Dataset,
+    dataset: DatasetPath,
     output: Output,
     config: Config = None,
-    labels: Names = None,
+    names: FolderNames = None,
     unseen: Unseen = None,
     frames: Frames = None,
     view: View = None,
@@ -176,7 +166,7 @@ def train(
 
     run_config = read_run_config(context.meta.get(SETTINGS, {}), str(config or "the options"), flags)
     job = Job(
-        dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=labels, unseen=unseen,
+        dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=names, unseen=unseen,
         decoding=EmbedSettings(decoder=decoder, workers=workers, timeout=timeout), device=device, precision=precision,
         checkpoint_every=checkpoint_every, resume=resume, overwrite=overwrite, tensorboard=tensorboard,
         command=shlex.join(["zsar", *sys.argv[1:]]),
