@@ -374,6 +374,34 @@ def test_table_off_a_terminal_is_plain_and_whole(tmp_path):
     )
 
 
+def many_segments(count):
+    """Segments of three labels, one a second; the later the lower their scores, but for the last."""
+    scores = [*(float(100 - number) for number in range(count - 1)), 999.0]
+    return tuple(
+        Segment("abc"[number % 3], number, number + 1.0, score, 0.5, number) for number, score in enumerate(scores)
+    )
+
+
+def test_a_table_shows_the_best_segments_in_the_order_of_time(tmp_path):
+    for count, more in ((20, []), (22, ["  ... and 2 more; -o FILE.csv has all"])):
+        record = replace(TIMED, segments=many_segments(count))
+        lines = written("table", tmp_path, [record]).decode().splitlines()
+        seconds = [number for number in range(count) if number not in (19, 20)] if more else range(count)
+        assert [line.split()[0] for line in lines[1:21]] == [f"0:{number:02}.0" for number in seconds]
+        assert lines[21:] == [*more, "  note: first", "  note: second"]
+        (tmp_path / "result.table").unlink()
+        rows = list(csv.DictReader(io.StringIO(written("csv", tmp_path, [record]).decode())))
+        assert len(rows) == count
+        (tmp_path / "result.csv").unlink()
+
+
+def test_strips_are_of_the_segments_that_a_table_shows(monkeypatch):
+    low = Segment("low", 30.0, 31.0, 1.0, 0.5, 30.5)
+    text = on_terminal(monkeypatch, records=[replace(TIMED, segments=(*many_segments(20), low))], NO_COLOR="1")
+    assert sum("█" in line for line in text.splitlines()) == 3 and "low" not in text
+    assert "... and 1 more; -o FILE.csv has all" in text
+
+
 class Terminal(io.BytesIO):
     """A byte stream that says it is a terminal."""
 

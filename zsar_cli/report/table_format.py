@@ -18,6 +18,7 @@ __all__ = ["TableWriter"]
 
 _BAR = 20  # characters of the longest bar, which is that of the best score of a video
 _STRIP = 60  # characters that a video lasts
+_SEGMENTS = 20  # of a video are shown; more would be read by nobody
 
 
 class TableWriter(Writer):
@@ -49,8 +50,11 @@ class TableWriter(Writer):
             by = f" ({record.error.decoder})" if record.error.decoder else ""
             yield Text(f"  {record.error.stage} failed{by}: {printable(record.error.reason)}", style="red")
         elif record.segments is not None:
-            yield from self._strips(record)
-            yield from _times(record.segments)
+            best = _best(record.segments)
+            yield from self._strips(record, best)
+            yield from _times(best)
+            if more := len(record.segments) - len(best):
+                yield Text(f"  ... and {more} more; -o FILE.csv has all")
         elif not record.predictions:
             yield Text("  no label was given", style="yellow")
         else:
@@ -73,9 +77,8 @@ class TableWriter(Writer):
             line.append(f"  {self._mark * round(_BAR * share)}" if self._mark else "", style="green")
             yield line
 
-    def _strips(self, record: VideoRecord) -> Iterator[Text]:
-        """For each label that happens, left to right, in which parts of the video."""
-        segments = record.segments or ()
+    def _strips(self, record: VideoRecord, segments: tuple[Segment, ...]) -> Iterator[Text]:
+        """For each label of the segments, left to right, in which parts of the video it happens."""
         duration = (record.facts.info.duration if record.facts else None) or 0.0
         duration = max([duration, *(segment.end for segment in segments)])
         labels = list(dict.fromkeys(segment.label for segment in segments)) if self._mark else []
@@ -90,6 +93,12 @@ class TableWriter(Writer):
             name = printable(label)
             line = Text(f"  {name}{' ' * (width - cell_len(name))}  ")
             yield line.append("".join(strip), style="green")
+
+
+def _best(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """Those of the highest scores, still in the order of time."""
+    best = sorted(range(len(segments)), key=lambda number: -segments[number].score)[:_SEGMENTS]
+    return tuple(segments[number] for number in sorted(best))
 
 
 def _times(segments: tuple[Segment, ...]) -> Iterator[Text]:
