@@ -258,7 +258,7 @@ def test_codecs_and_containers_agree(job: Finished, name: str, codec: str, conta
 def test_messages_show_odd_names_escaped(job: Finished, zsar: Runner, tmp_path: Path) -> None:
     name = "a\nb\x1b[31m" + os.fsdecode(b"\xe9") + ".mp4"
     (tmp_path / name).write_text("x")
-    run = zsar("classify", name, "--label", "swimming", cwd=tmp_path, code=1)
+    run = zsar("classify", name, *label_options(), cwd=tmp_path, code=1)
     shown = "a\\nb\\x1b[31m\\udce9.mp4"
     reason = "open failed (pyav): its content is not a video that FFmpeg recognises"
     assert run.stderr == f"error: {shown}: {reason}\n1 video: 0 classified, 1 failed\n"

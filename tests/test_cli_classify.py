@@ -171,6 +171,18 @@ def test_windows_and_key_frames_are_told(zsar_here: Here, few: Path) -> None:
 # --- formats ---
 
 
+def test_one_label_alone_is_said_to_have_nothing_to_compare_with(zsar_here: Here, few: Path) -> None:
+    warning = "warning: one label alone has nothing to compare with: its score is 1 whatever a video shows; "
+    video = few / "a.mp4"
+    run = zsar_here("classify", video, "--label", LABELS[0])
+    assert run.stderr.startswith(warning)
+    (record,) = zsar_here("classify", video, "--label", LABELS[0], "--format", "jsonl").records
+    (prediction,) = record["predictions"]
+    assert prediction["score"] == 1.0
+    assert run.stdout.splitlines()[:2] == [str(video), f"  {LABELS[0]}  similarity {prediction['similarity']:.3f}"]
+    assert "nothing to compare" not in zsar_here("classify", video, *label_options(LABELS[:2])).stderr
+
+
 @pytest.fixture
 def written(zsar_here: Here, few: Path, tmp_path: Path) -> Callable[..., str]:
     """The text of a file with the results for a good and a bad video."""

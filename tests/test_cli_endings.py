@@ -62,7 +62,7 @@ def test_nothing_done_is_1_some_failed_is_3(zsar_here: Here, folder: Path) -> No
 def test_a_path_where_nothing_is_found_is_no_video(zsar_here: Here, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, reason in (("empty", "no videos in this folder (looked for "), ("none.mp4", "no such file or folder")):
-        run = zsar_here("classify", tmp_path / name, "--label", "swimming", cwd=folder, code=1)
+        run = zsar_here("classify", tmp_path / name, "--labels", "labels.txt", cwd=folder, code=1)
         (line,) = run.stderr.splitlines()
         assert line.startswith(f"error: {tmp_path / name}: find failed: {reason}")
     run = zsar_here("classify", tmp_path / "empty", "good0.mp4", "--label", "swimming", cwd=folder, code=3)

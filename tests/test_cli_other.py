@@ -333,7 +333,7 @@ def test_a_damaged_cache_is_named_and_costs_no_job(zsar_here: Here, banks: Path,
         f"the embedding cache {file} cannot be used (file is not a database); "
         f"'zsar cache clear --cache-dir {tmp_path}' removes a damaged one, --no-cache works without"
     )
-    run = zsar_here("classify", video, "--label", LABELS[0], variables=where, code=0)
+    run = zsar_here("classify", video, *label_options(LABELS[:2]), variables=where, code=0)
     assert run.stderr == f"warning: {message}; going on without it\n"
     assert LABELS[0] in run.stdout
     assert zsar_here("cache", "info", variables=where, code=1).stderr == f"error: {message}\n"

@@ -402,6 +402,13 @@ def test_strips_are_of_the_segments_that_a_table_shows(monkeypatch):
     assert "... and 1 more; -o FILE.csv has all" in text
 
 
+def test_a_table_of_one_label_shows_what_compares_videos(tmp_path):
+    record = VideoRecord("a.mp4", (Prediction("archery", 1.0, 0.125),))
+    with open_writer("table", tmp_path / "a.txt", overwrite=False, run=replace(RUN, labels_count=1)) as writer:
+        writer.write(record)
+    assert (tmp_path / "a.txt").read_text() == "a.mp4\n  archery  similarity 0.125\n"
+
+
 class Terminal(io.BytesIO):
     """A byte stream that says it is a terminal."""
 

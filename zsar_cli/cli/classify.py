@@ -64,6 +64,11 @@ def classify(
     labelled = classifier.prepare(label_set)
     run = classifier.describe(label_set)
     tell_specialists(classifier, labelled, messages)
+    if len(label_set) == 1:
+        messages.warning(
+            "one label alone has nothing to compare with: its score is 1 whatever a video shows; give others as well, "
+            "or compare its similarity between videos"
+        )
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
     records = classifier.classify_each(inputs, labelled)
     return run_job(records, inputs, classifier, writer, stop, messages, "classified")

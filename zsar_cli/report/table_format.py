@@ -57,6 +57,9 @@ class TableWriter(Writer):
                 yield Text(f"  ... and {more} more; -o FILE.csv has all")
         elif not record.predictions:
             yield Text("  no label was given", style="yellow")
+        elif self.run.labels_count == 1:  # its score is 1 whatever the video shows
+            (only,) = record.predictions
+            yield Text(f"  {printable(only.label)}  similarity {_rounded(only.similarity):.3f}")
         else:
             yield from self._predictions(record.predictions[: self.top_k])
         if record.partial:
@@ -72,8 +75,7 @@ class TableWriter(Writer):
         for rank, (name, prediction) in enumerate(zip(names, predictions, strict=True), start=1):
             padding = " " * (width - cell_len(name))
             share = max(prediction.score, 0.0) / best if best > 0 else 0.0
-            score = round(prediction.score, 3) + 0.0  # not -0.000
-            line = Text(f"  {rank:>3}  {name}{padding}  {score:>7.3f}")
+            line = Text(f"  {rank:>3}  {name}{padding}  {_rounded(prediction.score):>7.3f}")
             line.append(f"  {self._mark * round(_BAR * share)}" if self._mark else "", style="green")
             yield line
 
@@ -93,6 +95,10 @@ class TableWriter(Writer):
             name = printable(label)
             line = Text(f"  {name}{' ' * (width - cell_len(name))}  ")
             yield line.append("".join(strip), style="green")
+
+
+def _rounded(value: float) -> float:
+    return round(value, 3) + 0.0  # not -0.000
 
 
 def _best(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
