@@ -240,7 +240,7 @@ def test_pairs_that_are_alike_are_named(zsar_here: Here) -> None:
     assert not any("riding a bike" in (pair["first"], pair["second"]) for pair in alike)
 
     table = zsar_here("explain", *label_options(names), code=0).stdout
-    assert "kayak          is a seen class: kayak 1.00" in table
+    assert "kayak          is the seen class kayak: kayak 1.00" in table
     assert "mountain bike" in table
     assert "hard to tell apart" in table and f"{ours['cosine']:.3f}  canoe | canoeing" in table
 
@@ -257,7 +257,10 @@ def test_a_label_without_relatives_is_named(zsar_here: Here, banks: Path) -> Non
     arguments = ["--label", "playing chess", "--prototypes", banks / "lone.safetensors", "--bank", "replace"]
     zsar_here("export-prototypes", "--label", "canoe", "-o", banks / "lone.safetensors", code=0)
     table = zsar_here("explain", *arguments, code=0).stdout
-    assert "no related seen class: canoe 1.00" in table
+    _, own = read(banks / "lone.safetensors")
+    _, composed = read(banks / "composed.safetensors")
+    cosine = float(own["semantic"][0] @ composed["semantic"][MIXED.index("playing chess")])
+    assert f"no related seen class, nearest canoe (cosine {cosine:.2f}): canoe 1.00" in table
     assert "no related seen class: playing chess" in table
     document = json.loads(zsar_here("explain", *arguments, "--format", "json", code=0).stdout)
     assert document["unrelated"] == ["playing chess"]

@@ -39,6 +39,19 @@ def test_the_kind_follows_the_nearest_seen_class(label: str, cosine: float, kind
     assert found.kind == kind
 
 
+def test_the_nearest_seen_class_is_named_with_its_cosine_whatever_the_weights() -> None:
+    names, semantic = ("chin-ups", "Sailing"), torch.stack([at(0.9), at(0.9)])
+    composed = PrototypeBank(names, semantic, torch.eye(3)[:2], "model", "text")
+    weights = torch.tensor([[0.2, 0.8, 0.0], [0.2, 0.8, 0.0]])
+    near, seen = explain(BANK, composed, weights, top=1).labels
+    assert near.components[0].seen == "sailing"
+    assert (near.kind, near.nearest, near.cosine) == ("near", "pull ups", pytest.approx(0.9))
+    assert (seen.kind, seen.nearest, seen.cosine) == ("seen", "sailing", 0.0)  # it reads the same
+    assert explain(BANK, composed, weights).to_dict()["labels"][0].keys() == {
+        "label", "kind", "nearest", "cosine", "components"
+    }  # fmt: skip
+
+
 def test_counts_and_dictionary_agree_with_the_labels() -> None:
     semantic = torch.stack([at(1.0), at(0.9, 1), at(0.9, 2), at(0.6), at(0.1)])
     composed, weights = compose(BANK, ["pull ups", "a", "b", "c", "d"], semantic, top_k=2, temperature=0.1)

@@ -22,10 +22,10 @@ FORMATS = ("table", "json")
 PAIRS_SHOWN = 20  # a table of thousands of pairs helps nobody; JSON has them all
 
 REMARKS = {
-    "seen": "is a seen class: ",
-    "near": "is nearly a seen class: ",
+    "seen": "is the seen class {nearest}: ",
+    "near": "is nearly the seen class {nearest} (cosine {cosine:.2f}): ",
     "composed": "",
-    "unrelated": "[yellow]no related seen class:[/] ",
+    "unrelated": "[yellow]no related seen class[/], nearest {nearest} (cosine {cosine:.2f}): ",
 }
 
 TopK = Annotated[int, option("--top-k", "Seen classes to name for each label.", "-k", panel=options.OUTPUT, min=1)]
@@ -70,7 +70,8 @@ def _table(explanation: Explanation) -> str:
     table.add_column("composed of (weight)", overflow="fold", ratio=1)
     for item in explanation.labels:
         mixture = ", ".join(f"{part.seen} {part.weight:.2f}" for part in item.components)
-        table.add_row(_shown(item.label), REMARKS[item.kind] + _shown(mixture))
+        remark = REMARKS[item.kind].format(nearest=_shown(item.nearest), cosine=item.cosine)
+        table.add_row(_shown(item.label), remark + _shown(mixture))
     console = page(soft_wrap=False)
     with console.capture() as capture:
         console.print(table)

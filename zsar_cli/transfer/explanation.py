@@ -41,11 +41,14 @@ class LabelExplanation:
 
     `kind` is "seen" where the label is one of the bank's own classes, "near" where it is all but one of them (another
     wording, a special case), "unrelated" where no seen class is related, else "composed". Only the last two are unseen
-    in the strict sense.
+    in the strict sense. `nearest` is the seen class that reads the same, else the one of the highest `cosine` to the
+    label; it need not be the heaviest.
     """
 
     label: str
     kind: str
+    nearest: str
+    cosine: float
     components: tuple[Component, ...]
 
 
@@ -103,13 +106,16 @@ def explain(
         weights: A [U, S], who composed whom.
         top: how many components to name for each label.
     """
-    seen = {readable(name).casefold() for name in bank.labels}
+    seen = {readable(name).casefold(): index for index, name in enumerate(bank.labels)}
     labels = []
     for row, name in enumerate(composed.labels):
         cosines = bank.semantic @ composed.semantic[row]
         components = tuple(Component(*part) for part in _heaviest(weights[row], cosines, bank.labels, top))
-        kind = _kind(readable(name).casefold() in seen, float(cosines.max()))
-        labels.append(LabelExplanation(name, kind, components))
+        named = seen.get(readable(name).casefold())
+        nearest = int(cosines.argmax()) if named is None else named
+        cosine = float(cosines[nearest])
+        kind = _kind(named is not None, cosine)
+        labels.append(LabelExplanation(name, kind, bank.labels[nearest], round(cosine, 4), components))
     return Explanation(tuple(labels), _alike(composed) if len(composed) <= COMPARED else None)
 
 
