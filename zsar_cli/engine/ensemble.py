@@ -127,13 +127,20 @@ class Ensemble(Classifier):
         return mean
 
     def record(self, video: Views, labelled: Labelled) -> VideoRecord:
-        """As the first member sees the file; notes are of all, damage is the smallest share any of them read."""
+        """As the first member sees the file; damage is the smallest share any of them read. A note that not all share
+        names its model."""
         all_facts = [part.facts for part in video]
         damaged = [facts.partial for facts in all_facts if facts.partial is not None]
+        shared = set.intersection(*(set(facts.notes) for facts in all_facts))
+        notes = [
+            note if note in shared else f"{member.model.name}: {note}"
+            for member, facts in zip(self.members, all_facts, strict=True)
+            for note in facts.notes
+        ]
         facts = replace(
             all_facts[0],
             partial=min(damaged, key=lambda partial: partial.share, default=None),
-            notes=tuple(dict.fromkeys(note for facts in all_facts for note in facts.notes)),
+            notes=tuple(dict.fromkeys(notes)),
         )
         return super().record((replace(video[0], facts=facts), *video[1:]), labelled)
 
