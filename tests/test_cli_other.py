@@ -144,17 +144,18 @@ def test_a_bank_of_another_model_is_refused_with_both_names(zsar_here: Here, ban
 def test_files_that_are_no_bank_are_refused(zsar_here: Here, banks: Path, tmp_path: Path) -> None:
     whole = (banks / "composed.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.safetensors").write_text("no bank")
+    (tmp_path / "labels.txt").write_text("archery\nswimming\n")
     save_file({"visual": np.zeros((1, 2), np.float32)}, tmp_path / "foreign.safetensors")
     for name, message in (
         ("none.safetensors", "none.safetensors: no such prototype file"),
-        ("cut.safetensors", "cut.safetensors is not a readable safetensors file: "),
-        ("text.safetensors", "text.safetensors is not a readable safetensors file: "),
-        ("foreign.safetensors", "foreign.safetensors has the format 'none'; this version reads 'zsar.prototypes/1'"),
+        ("cut.safetensors", "cut.safetensors is no prototype file, or a damaged one ("),
+        ("labels.txt", "labels.txt is no prototype file, or a damaged one ("),
+        ("foreign.safetensors", "foreign.safetensors holds tensors, but is no prototype file; "),
     ):
         arguments = ["none.mp4", "--label", "swimming", "--prototypes", name]
         run = zsar_here("classify", *arguments, cwd=tmp_path, code=1)
         assert run.stderr.startswith(f"error: {message}")
+        assert name.startswith("none") or run.stderr.endswith("; 'zsar export-prototypes' makes one\n")
 
 
 def test_an_existing_bank_is_replaced_on_demand_alone(zsar_here: Here, banks: Path, tmp_path: Path) -> None:

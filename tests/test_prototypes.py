@@ -179,7 +179,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     bank().write(target)
     whole = target.read_bytes()
     target.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PrototypeError, match="not a readable safetensors file"):
+    with pytest.raises(PrototypeError, match="is no prototype file, or a damaged one"):
         PrototypeBank.read(target)
     target.write_bytes(whole)
     save_file(load_file(target), target, {"format": "zsar.prototypes/99"})

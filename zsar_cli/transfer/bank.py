@@ -171,11 +171,13 @@ class PrototypeBank:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         # A damaged header can name types that torch lacks, or text that is none.
         except (OSError, SafetensorError, ValueError, AttributeError, RuntimeError) as error:
-            raise PrototypeError(f"{path} is not a readable safetensors file: {error}") from None
-        if metadata.get("format") != FORMAT:
             raise PrototypeError(
-                f"{path} has the format '{metadata.get('format', 'none')}'; this version reads '{FORMAT}'"
-            )
+                f"{path} is no prototype file, or a damaged one ({error}); 'zsar export-prototypes' makes one"
+            ) from None
+        if "format" not in metadata:
+            raise PrototypeError(f"{path} holds tensors, but is no prototype file; 'zsar export-prototypes' makes one")
+        if metadata["format"] != FORMAT:
+            raise PrototypeError(f"{path} has the format '{metadata['format']}'; this version reads '{FORMAT}'")
         try:
             return cls(
                 labels=_labels(metadata["labels"]),
