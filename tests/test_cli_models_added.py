@@ -108,7 +108,7 @@ def test_what_is_refused_is_a_usage_error(
 def test_one_model_where_one_is_meant(zsar_here: Here, files: dict[str, str]) -> None:
     for command in (["explain", *ASKED], ["export-prototypes", "-o", files["seen"] + ".safetensors"]):
         done = zsar_here(*command, "--model", "builtin", "--model", "mine", code=2, variables=models(files))
-        assert "--model builtin, mine: only one model can be used here" in done.stderr
+        assert "one model at a time: run it with --model builtin, then with --model mine" in done.stderr
 
 
 def test_the_known_name_without_its_file_says_what_to_run(zsar_here: Here, files: dict[str, str]) -> None:

@@ -160,7 +160,8 @@ def open_one(messages: Messages, models: ModelOptions, *others: Any) -> ZeroShot
         UsageError: several were given.
     """
     if models.model and len(models.model) > 1:
-        raise UsageError(f"--model {', '.join(models.model)}: only one model can be used here")
+        each = ", then with ".join(f"--model {name}" for name in models.model)
+        raise UsageError(f"this is done with one model at a time: run it with {each}")
     return open_classifier(messages, models, *others).members[0]
 
 
