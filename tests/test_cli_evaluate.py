@@ -166,7 +166,7 @@ def test_one_estimator_alone(zsar_here: Here, home: Path, tmp_path: Path) -> Non
         settings = json.loads((tmp_path / f"{name}.json").read_text())["setting"]["run"]["settings"]
         assert (settings["conse_weight"], settings["transfer_weight"]) == ((1, 0) if name == "conse" else (0, 1))
     refused = run(zsar_here, home, "--transfer", "none", code=2)
-    assert "nothing would be scored" in refused.stderr
+    assert "--transfer none: the model " in refused.stderr and "has no text tower" in refused.stderr
 
 
 def test_a_bad_video_is_named_and_counts_as_wrong(zsar_here: Here, home: Path, tmp_path: Path) -> None:

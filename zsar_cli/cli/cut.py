@@ -76,8 +76,10 @@ def cut(
     """
     from zsar_cli.data.timed import read_moments
     from zsar_cli.video.cut_process import Cutter
+    from zsar_cli.video.limits import check_timeout
 
     messages = Messages(quiet, verbose)
+    check_timeout(timeout)
     if not 0 <= pad < math.inf:
         raise UsageError(f"--pad is {pad:g}: it must be 0 or more seconds")
     if per_label and top is None:

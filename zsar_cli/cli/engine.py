@@ -76,7 +76,7 @@ def open_classifier(
     compute: ComputeOptions | None = None,
     reading: VideoOptions | None = None,
 ) -> Classifier:
-    """Load the models that the options ask for.
+    """Load the models that the options ask for, once nothing of the options is to be refused without them.
 
     Raises:
         ZsarError: as `ClassifierSpec.build`.
@@ -84,6 +84,17 @@ def open_classifier(
     compute, reading = compute or ComputeOptions(), reading or VideoOptions()
     names = models.model or [BUILTIN]
     sampling = _sampling(reading)
+    from zsar_cli.engine.checks import check_models
+
+    chosen: dict[str, Any] = {
+        "weights": _numbers(models.weights),
+        "seen_labels": _text(models.seen_labels),
+        "prototypes": _text(models.prototypes),
+        "bank": models.bank,
+        "device": compute.device,
+        "precision": compute.precision,
+    }
+    check_models(names, **chosen)
     messages.detail(f"loading {', '.join(names)}")
     from zsar_cli.engine.loading import ClassifierSpec
     from zsar_cli.engine.pipeline import EmbedSettings
@@ -91,12 +102,7 @@ def open_classifier(
     cache = None if models.no_cache else _usable(cache_folder(models.cache_dir), messages)
     spec = ClassifierSpec(
         models=tuple(names),
-        weights=_numbers(models.weights),
-        seen_labels=_text(models.seen_labels),
-        device=compute.device,
-        precision=compute.precision,
-        prototypes=_text(models.prototypes),
-        bank=models.bank,
+        **chosen,
         embedding=EmbedSettings(
             sampling, reading.decoder, reading.workers, reading.timeout, compute.batch_size, reading.hash
         ),
@@ -117,6 +123,7 @@ def _sampling(reading: VideoOptions) -> dict[str, Any]:
         UsageError: no model could work with it, so none need be loaded.
     """
     from zsar_cli.video.content import HASHES
+    from zsar_cli.video.limits import check_timeout
     from zsar_cli.video.reader import DECODERS
     from zsar_cli.video.sampling import check_sampling
     from zsar_cli.video.types import Sampling
@@ -128,6 +135,7 @@ def _sampling(reading: VideoOptions) -> dict[str, Any]:
     }
     sampling = {name: value for name, value in asked.items() if value is not None}
     check_sampling(replace(Sampling(), **sampling))
+    check_timeout(reading.timeout)
     for name, value, allowed in (("decoder", reading.decoder, DECODERS), ("hash", reading.hash, HASHES)):
         if value not in allowed:
             raise UsageError(f"--{name} {value}: unknown; allowed: {', '.join(allowed)}")

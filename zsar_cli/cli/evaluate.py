@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier
     from zsar_cli.errors import InputError
 
-__all__ = ["evaluate", "write_report"]
+__all__ = ["check_report", "evaluate", "write_report"]
 
 PROTOCOLS = ("all", "half")
 TRANSFERS = {  # weights of the estimators: transfer, ConSE, text
@@ -96,7 +96,6 @@ def evaluate(
     Top-1, top-5, mean per class, spread over runs, hubness. The table goes to stdout; -o writes JSON with everything
     needed to repeat the measurement.
     """
-    from zsar_cli.report.output import check_target
     from zsar_cli.report.plots import check_plots
 
     messages = Messages(quiet, verbose)
@@ -104,19 +103,20 @@ def evaluate(
         raise UsageError(f"--protocol {protocol}: unknown; allowed: {', '.join(PROTOCOLS)}")
     if transfer != "blend" and transfer not in TRANSFERS:
         raise UsageError(f"--transfer {transfer}: unknown; allowed: blend, {', '.join(TRANSFERS)}")
-    if output is not None and output.suffix != ".json":
-        raise UsageError(f"{output}: the measurement is written as JSON; give a name that ends in .json")
-    check_target(output, overwrite)
+    check_report(output, overwrite)
     if plots is not None:
         check_plots(plots)
     data = _choose(dataset, names, seen, unseen, split, split_number)
+    if protocol == "half" and len(data.classes) < 4:
+        raise UsageError(f"--protocol half needs at least 4 classes, the data set has {len(data.classes)}")
+    seen_classes = _seen_classes(data, seen) if seen is not None else None
     classifier = open_classifier(messages, models, compute, reading)
-    _set_transfer(classifier, transfer)
+    _set_transfer(classifier, transfer, data)
     check_languages(classifier, data.classes, messages)
     if unseen is not None:
         _tell_seen(classifier, data, messages)
     similarity, failures = _similarities(classifier, data, messages)
-    report = _measure(similarity, data, protocol, runs, seed, seen)
+    report = _measure(similarity, data, protocol, runs, seed, seen_classes)
     report["setting"] = {
         "dataset": str(dataset), "split": str(split) if split else None, "transfer": transfer,
         "classes": list(data.classes.names), "run": classifier.describe(data.classes).to_dict(),
@@ -160,13 +160,18 @@ def _choose(
     return data.listed(read_split(split, number)) if split is not None else data
 
 
-def _set_transfer(classifier: Classifier, name: str) -> None:
+def _set_transfer(classifier: Classifier, name: str, data: Dataset) -> None:
+    """Let one estimator score alone. Raises UsageError for a model that has not got it."""
     from dataclasses import replace
 
     if name == "blend":
         return
     by_transfer, by_conse, by_text = TRANSFERS[name]
     for member in classifier.members:
+        if by_text and member.model.encode_labels(data.classes.labels[:1]) is None:
+            raise UsageError(f"--transfer none: the model '{member.model.name}' has no text tower")
+        if not by_text and member.bank is None:
+            raise UsageError(f"--transfer {name}: the model '{member.model.name}' has no bank of seen classes")
         member.transfer = replace(
             member.transfer, transfer_weight=by_transfer, conse_weight=by_conse, text_weight=by_text
         )
@@ -196,20 +201,17 @@ def _similarities(
 
 
 def _measure(
-    similarity: NDArray[np.float64], data: Dataset, protocol: str, runs: int, seed: int, seen: Path | None
+    similarity: NDArray[np.float64], data: Dataset, protocol: str, runs: int, seed: int, seen: NDArray[np.int64] | None
 ) -> dict[str, Any]:
     import numpy as np
 
     from zsar_cli.evaluation import measures as evaluation
-    from zsar_cli.labels import LabelSet
 
     names, truth = list(data.classes.names), _truth(data)
     chosen: list[evaluation.Indices] = [np.arange(len(names))]
     if protocol == "all":
         measures = [evaluation.measure(similarity, truth)]
     else:
-        if len(names) < 4:
-            raise UsageError(f"--protocol half needs at least 4 classes, the data set has {len(names)}")
         chosen = evaluation.half_of_the_classes(len(names), runs, seed)
         measures = [evaluation.measure(*evaluation.restrict(similarity, truth, classes)) for classes in chosen]
     report: dict[str, Any] = {
@@ -226,11 +228,27 @@ def _measure(
         "generalised": None,
     }
     if seen is not None:
-        readings = {label.text.casefold() for label in LabelSet.read(seen)}
-        rows = [index for index, label in enumerate(data.classes) if label.text.casefold() in readings]
-        apart = evaluation.generalised(similarity, truth, np.array(rows, dtype=np.int64))
+        apart = evaluation.generalised(similarity, truth, seen)
         report["generalised"] = {"seen": apart.seen, "unseen": apart.unseen, "harmonic": apart.harmonic}
     return report
+
+
+def _seen_classes(data: Dataset, seen: Path) -> NDArray[np.int64]:
+    """Indices of the classes that a label file names.
+
+    Raises:
+        UsageError: no video is of them, or every video is.
+    """
+    import numpy as np
+
+    from zsar_cli.evaluation.measures import seen_side
+    from zsar_cli.labels import LabelSet
+
+    readings = {label.text.casefold() for label in LabelSet.read(seen)}
+    rows = [index for index, label in enumerate(data.classes) if label.text.casefold() in readings]
+    indices = np.array(rows, dtype=np.int64)
+    seen_side(_truth(data), indices)
+    return indices
 
 
 def _truth(data: Dataset) -> NDArray[np.int64]:
@@ -297,6 +315,15 @@ def _print_table(report: dict[str, Any], failed: int) -> None:
         names = ", ".join(map(printable, run["labels"][:NAMED])) + more
         lines.append(f"  seed {run['seed']}: top-1 {run['top1']:.1%} of {run['videos']} videos of {names}")
     show("\n".join(lines))
+
+
+def check_report(target: Path | None, overwrite: bool) -> None:
+    """Refuse what `write_report` could not write, before any work. Raises UsageError or OutputError."""
+    from zsar_cli.report.output import check_target
+
+    if target is not None and target.suffix != ".json":
+        raise UsageError(f"{target}: the measurement is written as JSON; give a name that ends in .json")
+    check_target(target, overwrite)
 
 
 def write_report(target: Path, overwrite: bool, report: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, show
-from zsar_cli.cli.evaluate import write_report
+from zsar_cli.cli.evaluate import check_report, write_report
 from zsar_cli.cli.options import option
 from zsar_cli.report.escaping import printable
 
@@ -56,10 +56,9 @@ def evaluate_localization(
     """
     from zsar_cli.data.timed import read_results, read_truth
     from zsar_cli.evaluation.localization import mean_average_precision
-    from zsar_cli.report.output import check_target
 
     messages = Messages(quiet)
-    check_target(output, overwrite)
+    check_report(output, overwrite)
     true, found = read_truth(truth, subset, tier), read_results(results)
     precision = mean_average_precision(found, true)
     if precision.ignored:

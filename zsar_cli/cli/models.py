@@ -166,12 +166,13 @@ def add(
     Example: zsar models add movinet-a0-stream movinet.tflite --seen-labels kinetics600.txt
     """
     from zsar_cli.labels import LabelSet
-    from zsar_cli.models.litert import LiteRTModel
 
     if seen_labels is None:
         raise UsageError("give --seen-labels FILE: a .tflite file does not name its classes")
     messages = Messages(quiet)
     labels = LabelSet.read(seen_labels)
+    from zsar_cli.models.litert import LiteRTModel
+
     with without_banner():
         added = _folder().add(name, file, labels, LiteRTModel, overwrite)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")

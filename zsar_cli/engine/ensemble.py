@@ -6,7 +6,6 @@ Specialists alone are averaged like any others.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zsar_cli.engine.checks import check_distinct, check_weights
 from zsar_cli.engine.classifier import Classifier, Labelled, Views, ZeroShotClassifier
 from zsar_cli.engine.pipeline import Pipeline
 from zsar_cli.errors import UsageError
@@ -55,10 +55,7 @@ class Ensemble(Classifier):
         names = [member.model.name for member in members]
         if len(members) < 2:
             raise UsageError(f"an ensemble needs two or more models, not {len(members)}")
-        if len(set(names)) < len(names):
-            raise UsageError(
-                f"--model {', '.join(names)}: each model can be given once; --weights makes one count more"
-            )
+        check_distinct(names)
         models = [member.model for member in members]
         special = [model if isinstance(model, Specialist) else None for model in models]
         self._specialists = tuple(special) if None in special else (None,) * len(members)
@@ -69,8 +66,7 @@ class Ensemble(Classifier):
             but = f" ({', '.join(apart)} decides among the labels it knows and takes no weight)" if apart else ""
             need = f"{averaged} models need {averaged} weights" if averaged > 1 else "1 model needs 1 weight"
             raise UsageError(f"--weights: {need}, not {len(given)}{but}")
-        if not all(math.isfinite(weight) and weight >= 0 for weight in given) or sum(given) == 0:
-            raise UsageError(f"--weights {','.join(map(str, given))}: must be 0 or more, and not all 0")
+        check_weights(given)
         super().__init__(Pipeline(models, members[0].pipeline.settings, members[0].pipeline.cache))
         self._members = tuple(members)
         shares = iter(weight / sum(given) for weight in given)

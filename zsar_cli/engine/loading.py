@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, overload
 
 from zsar_cli.digests import remembering
+from zsar_cli.engine.checks import check_models, named_outputs
 from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import PrototypeError, UsageError
-from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import HasTextTower, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.open import load_model
@@ -24,8 +24,6 @@ from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.weights.added import ModelFolder, models_folder
 
 __all__ = ["ClassifierSpec", "load"]
-
-BANKS = ("extend", "replace")
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,11 @@ def load(model: str | Sequence[str] = "builtin", **settings: Any) -> Classifier:
 
 def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
     names, weights, prototypes = spec.models, spec.weights, spec.prototypes
-    if spec.bank not in BANKS:
-        raise UsageError(f"--bank {spec.bank}: unknown; allowed: {', '.join(BANKS)}")
-    if spec.bank == "replace" and prototypes is None:
-        raise UsageError("--bank replace needs --prototypes: there is nothing to put in the place of the model's bank")
-    if not names or (weights is not None and len(names) == 1):
-        raise UsageError("--weights needs several models" if names else "no model; give at least one name")
+    check_models(
+        names, weights, spec.seen_labels, prototypes, spec.bank, spec.device, spec.precision, spec.models_dir
+    )  # fmt: skip
     given = PrototypeBank.read(prototypes) if prototypes is not None else None
-    outputs = LabelSet.read(spec.seen_labels).names if spec.seen_labels is not None else None
-    unnamed = _takes_seen_labels(names) if outputs is not None else None
+    unnamed, outputs = named_outputs(names, spec.seen_labels)
     folder = ModelFolder(Path(spec.models_dir) if spec.models_dir is not None else models_folder())
     cache = EmbeddingCache(Path(spec.cache_dir), warn) if spec.cache_dir is not None else None
     with remembering(cache):
@@ -122,16 +116,6 @@ def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
         own = None if added is not None and spec.bank == "replace" else one.bank()
         members.append(ZeroShotClassifier(one, own, spec.transfer, spec.embedding, cache, added))
     return members[0] if len(members) == 1 else Ensemble(members, weights)
-
-
-def _takes_seen_labels(names: Sequence[str]) -> str:
-    """The model whose outputs --seen-labels names: the only one, or the only one that is given as a file or folder."""
-    if len(names) == 1:
-        return names[0]
-    paths = [name for name in names if Path(name).exists()]
-    if len(paths) != 1:
-        raise UsageError(f"--seen-labels belongs to one model given as a file or folder; here are {len(paths)} such")
-    return paths[0]
 
 
 def _open(

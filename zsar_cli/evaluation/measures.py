@@ -133,8 +133,8 @@ def restrict(similarity: Similarity, truth: Indices, classes: Indices) -> tuple[
     return similarity[np.ix_(rows, classes)], np.array([position[int(truth[row])] for row in rows], dtype=np.int64)
 
 
-def generalised(similarity: Similarity, truth: Indices, seen: Indices) -> Generalised:
-    """All classes compete; seen and unseen ones are measured apart.
+def seen_side(truth: Indices, seen: Indices) -> NDArray[np.bool_]:
+    """Whether each video is of a seen class, [V].
 
     Raises:
         UsageError: there is no video of a seen class, or none of an unseen one.
@@ -142,6 +142,12 @@ def generalised(similarity: Similarity, truth: Indices, seen: Indices) -> Genera
     is_seen = np.isin(truth, seen)
     if not is_seen.any() or is_seen.all():
         raise UsageError("generalised zero-shot needs videos of seen and of unseen classes; one side has none")
+    return is_seen
+
+
+def generalised(similarity: Similarity, truth: Indices, seen: Indices) -> Generalised:
+    """All classes compete; seen and unseen ones are measured apart. Raises UsageError as `seen_side`."""
+    is_seen = seen_side(truth, seen)
     apart = [measure(similarity[side], truth[side]).mean_per_class_top1 for side in (is_seen, ~is_seen)]
     harmonic = 2 * apart[0] * apart[1] / (apart[0] + apart[1]) if sum(apart) > 0 else 0.0
     return Generalised(apart[0], apart[1], harmonic)

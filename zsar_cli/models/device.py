@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
-
-import torch
+from typing import TYPE_CHECKING
 
 from zsar_cli.errors import UsageError
 
-__all__ = ["DEVICES", "PRECISIONS", "resolve_device", "resolve_precision"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DEVICES", "PRECISIONS", "check_device", "check_precision", "resolve_device", "resolve_precision"]
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def check_device(name: str) -> None:
+    """Refuse what names no device, without torch. Raises UsageError."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
+        raise UsageError(f"--device {name}: unknown; allowed: {', '.join(DEVICES)}")
+
+
+def check_precision(name: str) -> None:
+    """Refuse what names no precision, without torch. Raises UsageError."""
+    if name != "auto" and name not in PRECISIONS:
+        raise UsageError(f"--precision {name}: unknown; allowed: auto, {', '.join(PRECISIONS)}")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -20,6 +34,9 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         UsageError: the name is unknown, or this machine or this build of torch has no such device.
     """
+    import torch
+
+    check_device(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda:0")
@@ -30,14 +47,12 @@ def resolve_device(name: str) -> torch.device:
         if not torch.backends.mps.is_available():
             raise UsageError("--device mps: this machine has no Apple GPU that torch can use; take auto or cpu")
         return torch.device("mps")
-    if re.fullmatch(r"cuda(:\d+)?", name):
-        count = torch.cuda.device_count()
-        index = int(name.partition(":")[2] or 0)
-        if index >= count:
-            built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without CUDA)"
-            raise UsageError(f"--device {name}: {count} CUDA devices here{built}; take auto or cpu")
-        return torch.device("cuda", index)
-    raise UsageError(f"--device {name}: unknown; allowed: {', '.join(DEVICES)}")
+    count = torch.cuda.device_count()
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without CUDA)"
+        raise UsageError(f"--device {name}: {count} CUDA devices here{built}; take auto or cpu")
+    return torch.device("cuda", index)
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -46,8 +61,10 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     Raises:
         UsageError: the name is unknown, or fp16 was asked for on a CPU.
     """
-    if name != "auto" and name not in PRECISIONS:
-        raise UsageError(f"--precision {name}: unknown; allowed: auto, {', '.join(PRECISIONS)}")
+    import torch
+
+    check_precision(name)
     if name == "fp16" and device.type == "cpu":
         raise UsageError("--precision fp16 does not run on a CPU; take fp32 or bf16")
-    return PRECISIONS["fp32" if name == "auto" else name]
+    dtype: torch.dtype = getattr(torch, PRECISIONS["fp32" if name == "auto" else name])
+    return dtype

@@ -17,8 +17,8 @@ import time
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from zsar_cli.errors import InputError, UsageError, ZsarError
-from zsar_cli.video.limits import limit_memory
+from zsar_cli.errors import InputError, ZsarError
+from zsar_cli.video.limits import check_timeout, limit_memory
 from zsar_cli.video.processes import Expired, Lost, ask, listen, one_line, take_pipes
 from zsar_cli.video.types import Made, Piece
 
@@ -46,8 +46,7 @@ class Cutter:
     """
 
     def __init__(self, timeout: float) -> None:
-        if not 0 < timeout <= 86_400:
-            raise UsageError(f"a time limit of {timeout:g} s is not possible: give seconds above 0, at most a day")
+        check_timeout(timeout)
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._log: BinaryIO | None = None

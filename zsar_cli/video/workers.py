@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, TypeVar
 from zsar_cli.errors import InputError, UsageError, ZsarError
 from zsar_cli.video.assembly import joined
 from zsar_cli.video.decoding import BOOT, DigestOf, Ended, Frames, Part, Request, Task
+from zsar_cli.video.limits import check_timeout
 from zsar_cli.video.processes import Expired, Lost, ask, one_line
 from zsar_cli.video.shared_frames import SharedFrames
 from zsar_cli.video.types import DecodedVideo, Excerpt, VideoFacts, View, Window, WindowBatch
@@ -35,7 +36,6 @@ __all__ = ["DecodePool", "Event"]
 
 _FILES_PER_PROCESS = 256  # then a fresh process: a slow leak in a decoder stays small
 _START_LIMIT = 60.0  # seconds for a process to start; it takes about 0.2 s on an idle machine
-_LONGEST_TIMEOUT = 86_400.0  # seconds; timers of the operating system overflow far above
 
 
 # The number of a file in the order of the paths, and: a part of it, why it failed, or None at its end.
@@ -75,11 +75,7 @@ class DecodePool:
     ) -> None:
         if workers < 1:
             raise UsageError(f"{workers} decode workers are not possible: give at least 1")
-        if not 0 < timeout <= _LONGEST_TIMEOUT:
-            raise UsageError(
-                f"a time limit of {timeout:g} s is not possible: give seconds above 0, "
-                f"at most {_LONGEST_TIMEOUT:g} (a day)"
-            )
+        check_timeout(timeout)
         self.views = tuple(views)
         self._workers = [_Worker(read, self.views, decoder, timeout) for _ in range(workers)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
