@@ -142,6 +142,13 @@ def test_usage_is_2_and_says_what_is_allowed(zsar_here: Here, folder: Path, argu
     assert run.stdout == ""
 
 
+def test_a_comma_in_a_label_is_named(zsar_here: Here) -> None:
+    warning = "warning: --label canoe,kayak: the comma is part of the name; for several labels give --label to each\n"
+    run = zsar_here("explain", "--label", "canoe,kayak", "--label", "kayak")
+    assert warning in run.stderr and "canoe,kayak" in run.stdout
+    assert "comma" not in zsar_here("explain", "--label", "canoe", "--label", "kayak").stderr
+
+
 def test_tracebacks_are_shown_on_demand_alone(zsar: Runner, folder: Path) -> None:
     arguments = ["classify", "a.mp4", "--labels", "none.txt"]
     quiet = zsar(*arguments, cwd=folder, code=2)

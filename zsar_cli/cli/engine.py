@@ -48,6 +48,9 @@ def read_labels(file: Path | None, names: list[str] | None, messages: Messages) 
         labels = labels.with_names(names)
     for note in labels.notes:
         messages.warning(note)
+    for name in names or []:
+        if "," in name:
+            messages.warning(f"--label {name}: the comma is part of the name; for several labels give --label to each")
     if len(labels) > MANY_LABELS:
         messages.info(f"{len(labels)} labels: they are embedded first, which takes minutes; the cache keeps that")
     return labels
