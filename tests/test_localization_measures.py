@@ -236,6 +236,7 @@ def test_results_of_every_kind_are_read_alike(tmp_path):
         ("a.json", {"results": {"v": [{"label": "a", "segment": [3, 1]}]}}, "has no label and no start"),
         ("a.json", {"results": {"v": [{"segment": [0, 1]}]}}, "has no label and no start"),
         ("a.jsonl", "{]\n", "line 1: is not readable JSON"),
+        ("a.csv", "path,start\n", "results are read as .json or .jsonl, not .csv; -o FILE.jsonl writes them"),
         ("a.jsonl", json.dumps({"path": "v.mp4", "segments": None, "error": None}), "zsar localize finds them"),
         ("a.jsonl", "\n".join(json.dumps({"path": f"{p}/v.mp4", "segments": []}) for p in "ab"), "both be 'v'"),
     ],

@@ -137,7 +137,9 @@ def _found(path: Path, name: str, record: Mapping[str, Any]) -> list[Timed]:
 
 def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, Any]:
     """Our own records, each with the path of its video; or what another's results have for each id."""
-    if path.suffix.lower() == ".jsonl":
+    if (kind := path.suffix.lower()) not in ("", ".json", ".jsonl"):  # none: a pipe
+        raise UsageError(f"{path}: results are read as .json or .jsonl, not {kind}; -o FILE.jsonl writes them")
+    if kind == ".jsonl":
         return [_named(path, record) for record in _lines(path)]
     document = _mapping(read_json(path, UsageError), path)
     results = document.get("results")
