@@ -252,7 +252,7 @@ def test_the_command(zsar_here: Callable[..., Finished], tmp_path):
     run = zsar_here("evaluate-localization", results, "--truth", truth, "-o", target, code=0)
     assert run.stdout.startswith("2 classes, 2 segments in 3 videos\n")
     assert f"  mAP at tIoU {'0.50':18}{'50.0%':>7}\n" in run.stdout and f"{'0.95':18}{'0.0%':>7}\n" in run.stdout
-    assert run.stderr == "warning: videos without results: three\n"
+    assert run.stderr == "warning: videos without results count as missed: three\n"
     document = json.loads(target.read_text(encoding="utf-8"))
     # 4 / 4.5 is 0.89: right up to 0.85.
     assert document["map"] == pytest.approx([0.5 * (threshold < 0.88) for threshold in THRESHOLDS])

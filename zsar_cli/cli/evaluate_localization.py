@@ -66,7 +66,7 @@ def evaluate_localization(
     if precision.extra:
         messages.warning(f"videos that {truth} does not know count as wrong: {_some(precision.extra)}")
     if absent := [video for video in true if video not in found]:
-        messages.warning(f"videos without results: {_some(absent)}")
+        messages.warning(f"videos without results count as missed: {_some(absent)}")
     show(_table(precision, len(true)))
     if output is not None:
         write_report(output, overwrite, _report(precision, len(true)))
