@@ -15,6 +15,7 @@ def test_a_line_has_count_failures_rate_and_time_left(monkeypatch: pytest.Monkey
     job = Progressing(3000, "videos")
     assert job.line() == "0 of 3000 videos"
     now += 30
+    assert job.line() == "0 of 3000 videos, 0:00:30 so far"
     for number in range(120):
         job.advance(failed=number in (7, 9))
     assert job.line() == "120 of 3000 videos, 2 failed, 4/s, 0:12:00 left"  # 2880 of them, 4 a second

@@ -163,10 +163,13 @@ class Progressing:
         """For example '120 of 3000 videos, 2 failed, 4.1/s, 0:11:42 left'."""
         parts = [f"{self.done} of {self.total} {self.what}"]
         parts += [f"{self.failed} failed"] if self.failed else []
+        passed = time.monotonic() - self._started
         if self.done:
-            rate = self.done / max(time.monotonic() - self._started, 1e-9)
+            rate = self.done / max(passed, 1e-9)
             left = timedelta(seconds=round((self.total - self.done) / rate))
             parts += [f"{rate:.3g}/s", f"{left} left"]
+        elif passed >= 1:  # a long video: else the same line would come again and again
+            parts.append(f"{timedelta(seconds=round(passed))} so far")
         return ", ".join(parts)
 
 
