@@ -36,6 +36,8 @@ def shown(zsar_here: Here) -> Callable[..., str]:
 @pytest.mark.parametrize("name", ALL, ids=" ".join)
 def test_help_shows_every_text_whole(shown: Callable[..., str], name: tuple[str, ...]) -> None:
     page = shown(*name)
+    arguments = re.findall(r"[{\[]([^{}\[\]]+)[}\]]", page.partition("Usage: ")[2].splitlines()[0])
+    assert [one for one in arguments if not one.isupper()] == []
     lines = [" ".join(line.split()) for line in page.splitlines()]
     for parameter in ALL[name].params:
         if parameter.help and not parameter.hidden:

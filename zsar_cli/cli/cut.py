@@ -35,7 +35,10 @@ WHOLE = ("find", "open", "timeout")  # stages that other pieces of the same vide
 Moments = Sequence[tuple[str, "Timed"]]
 
 Results = Annotated[
-    Path, typer.Argument(help="Results of zsar localize or zsar classify, or found moments, as .json or .jsonl.")
+    Path,
+    typer.Argument(
+        help="Results of zsar localize or zsar classify, or found moments, as .json or .jsonl.", metavar="RESULTS"
+    ),
 ]
 Folder = Annotated[
     Path, option("--output", "Folder for the pieces; it is made where there is none.", "-o", panel=options.OUTPUT,

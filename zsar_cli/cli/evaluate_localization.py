@@ -21,7 +21,10 @@ __all__ = ["evaluate_localization"]
 NAMED = 10  # videos or labels in one warning
 
 Results = Annotated[
-    Path, typer.Argument(help="Results of 'zsar localize' as .json or .jsonl, or in ActivityNet's format.")
+    Path,
+    typer.Argument(
+        help="Results of 'zsar localize' as .json or .jsonl, or in ActivityNet's format.", metavar="RESULTS"
+    ),
 ]
 Truth = Annotated[
     Path, option("--truth", "Ground truth: ActivityNet's JSON, a .csv or .tsv table (path, start, end, label), or an "

@@ -31,7 +31,9 @@ app = typer.Typer(help="List models, get them, check their weights.",
 
 Name = Annotated[
     str,
-    typer.Argument(help="A name of `zsar models list`, a hub id (org/name or org/name@revision) or a local folder."),
+    typer.Argument(
+        help="A name of `zsar models list`, a hub id (org/name or org/name@revision) or a local folder.", metavar="NAME"
+    ),
 ]
 Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
 Force = Annotated[bool, option("--force", "Download again what is there already.")]
@@ -155,7 +157,9 @@ def _pull_file(
 
 
 def add(
-    name: Annotated[str, typer.Argument(help="The name to give it; movinet-a0-stream stands for one file alone.")],
+    name: Annotated[
+        str, typer.Argument(help="The name to give it; movinet-a0-stream stands for one file alone.", metavar="NAME")
+    ],
     file: Annotated[Path, typer.Argument(help="A classifier as a .tflite file.", metavar="FILE")],
     seen_labels: options.SeenLabels = None,
     overwrite: options.Overwrite = False,
@@ -186,7 +190,10 @@ def verify(name: Name) -> None:
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="A folder with config.json and pickled weights, or a .pth or .bin file beside it.")
+        Path,
+        typer.Argument(
+            help="A folder with config.json and pickled weights, or a .pth or .bin file beside it.", metavar="SOURCE"
+        ),
     ],
     output: Target,
     quiet: options.Quiet = False,
