@@ -7,7 +7,7 @@ from typing import Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import check_languages, open_classifier, read_labels
+from zsar_cli.cli.engine import check_languages, open_classifier, read_examples, read_labels, see_examples
 from zsar_cli.cli.jobs import Paths, StopOptions, run_job, tell_specialists
 from zsar_cli.cli.options import option
 
@@ -32,6 +32,7 @@ def classify(
     paths: Paths,
     labels: options.Labels = None,
     label: options.LabelNames = None,
+    like: options.Like = None,
     config: options.Config = None,
     *,
     models: options.ModelOptions,
@@ -55,14 +56,16 @@ def classify(
 
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.
-    label_set = read_labels(labels, label, messages)
+    examples = read_examples(like)
+    label_set = read_labels(labels, label, messages, examples)
     format = check_format(format) if format else format_for(output)
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
     classifier = open_classifier(messages, models, compute, reading)
     check_languages(classifier, label_set, messages)
-    labelled = classifier.prepare(label_set)
-    run = classifier.describe(label_set)
+    seen = see_examples(classifier, examples, messages)
+    labelled = classifier.prepare(label_set, seen)
+    run = classifier.describe(label_set, seen)
     tell_specialists(classifier, labelled, messages)
     if len(label_set) == 1:
         messages.warning(

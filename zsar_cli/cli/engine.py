@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,24 @@ import platformdirs
 
 from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.options import ComputeOptions, ModelOptions, VideoOptions
+from zsar_cli.data.examples import Example, parse_example
 from zsar_cli.errors import UsageError, ZsarError
 from zsar_cli.labels import LabelSet
 
 if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
+    from zsar_cli.engine.examples import Examples
 
-__all__ = ["BUILTIN", "cache_folder", "check_languages", "open_classifier", "open_one", "read_labels"]
+__all__ = [
+    "BUILTIN",
+    "cache_folder",
+    "check_languages",
+    "open_classifier",
+    "open_one",
+    "read_examples",
+    "read_labels",
+    "see_examples",
+]
 
 BUILTIN = "builtin"
 MANY_LABELS = 10_000  # more than this are worth a word
@@ -29,23 +41,24 @@ def cache_folder(given: Path | None) -> Path:
     return given if given is not None else Path(platformdirs.user_cache_dir("zsar", appauthor=False))
 
 
-def read_labels(file: Path | None, names: list[str] | None, messages: Messages) -> LabelSet:
-    """--labels and --label together; what was noticed while reading is a warning.
+def read_labels(
+    file: Path | None, names: list[str] | None, messages: Messages, examples: Sequence[Example] = ()
+) -> LabelSet:
+    """--labels, --label and the labels of --like together; what was noticed while reading is a warning.
 
     Raises:
         LabelError: the file or a name cannot be used.
-        UsageError: neither was given.
+        UsageError: none was given.
     """
-    if file is None and not names:
+    if file is None and not names and not examples:
         raise UsageError("no labels: give --labels FILE, or --label NAME once for each name")
-    if file is None:
-        labels = LabelSet.from_names(names or [])
-    elif str(file) == "-":
-        labels = LabelSet.read_text(sys.stdin.buffer.read(), "standard input")
-    else:
-        labels = LabelSet.read(file)
-    if file is not None and names:
-        labels = labels.with_names(names)
+    labels: LabelSet | None = None
+    if file is not None:
+        stdin = str(file) == "-"
+        labels = LabelSet.read_text(sys.stdin.buffer.read(), "standard input") if stdin else LabelSet.read(file)
+    if names:
+        labels = LabelSet.from_names(names) if labels is None else labels.with_names(names)
+    labels = _with_examples(labels, examples, messages)
     for note in labels.notes:
         messages.warning(note)
     for name in names or []:
@@ -54,6 +67,45 @@ def read_labels(file: Path | None, names: list[str] | None, messages: Messages) 
     if len(labels) > MANY_LABELS:
         messages.info(f"{len(labels)} labels: they are embedded first, which takes minutes; the cache keeps that")
     return labels
+
+
+def _with_examples(labels: LabelSet | None, examples: Sequence[Example], messages: Messages) -> LabelSet:
+    """The labels, and behind them those that have an example alone."""
+    known = {text.casefold() for text in labels.texts} if labels is not None else set()
+    new = {example.label.text.casefold(): example.label for example in examples}
+    added = [label for text, label in new.items() if text not in known]
+    if not added and labels is not None:
+        return labels
+    messages.info(f"labels of --like alone, whose words are their names: {', '.join(one.name for one in added)}")
+    return LabelSet.from_names(added) if labels is None else labels.with_names(added)
+
+
+def read_examples(given: list[str] | None) -> list[Example]:
+    """--like.
+
+    Raises:
+        UsageError: a value cannot be used; names it.
+    """
+    try:
+        return [parse_example(text) for text in given or []]
+    except UsageError as error:
+        raise UsageError(f"--like {error}") from None
+
+
+def see_examples(classifier: Classifier, examples: Sequence[Example], messages: Messages) -> Examples | None:
+    """--like as the models see it; None where none is given.
+
+    Raises:
+        UsageError: an example cannot be read; names it.
+    """
+    try:
+        seen = classifier.see(examples)
+    except UsageError as error:
+        classifier.close()
+        raise UsageError(f"--like {error}") from None
+    for note in seen.notes if seen is not None else ():
+        messages.warning(f"--like {note}")
+    return seen
 
 
 def check_languages(classifier: Classifier, labels: LabelSet, messages: Messages) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import check_languages, open_classifier, read_labels
+from zsar_cli.cli.engine import check_languages, open_classifier, read_examples, read_labels, see_examples
 from zsar_cli.cli.jobs import Paths, StopOptions, run_job, tell_specialists
 from zsar_cli.cli.options import option
 
@@ -80,6 +80,7 @@ def localize(
     paths: Paths,
     labels: options.Labels = None,
     label: options.LabelNames = None,
+    like: options.Like = None,
     config: options.Config = None,
     *,
     segments: SegmentOptions,
@@ -108,7 +109,8 @@ def localize(
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.
     how = segments.settings()
-    label_set = read_labels(labels, label, messages)
+    examples = read_examples(like)
+    label_set = read_labels(labels, label, messages, examples)
     format = check_format(format, segments=True) if format else format_for(output, segments=True)
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
@@ -118,8 +120,9 @@ def localize(
     if reading.window is not None:
         messages.info(f"windows of {reading.window:g} s, one every {reading.stride:g} s (--window, --stride)")
     check_languages(classifier, label_set, messages)
-    labelled = classifier.prepare(label_set)
-    run = classifier.describe(label_set)
+    seen = see_examples(classifier, examples, messages)
+    labelled = classifier.prepare(label_set, seen)
+    run = classifier.describe(label_set, seen)
     run = replace(run, settings={**run.settings, "segments": asdict(how)})
     tell_specialists(classifier, labelled, messages)
     from zsar_cli.engine.localizing import localize_each

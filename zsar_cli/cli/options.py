@@ -18,6 +18,7 @@ __all__ = [
     "Config",
     "LabelNames",
     "Labels",
+    "Like",
     "ModelOptions",
     "OutputFile",
     "Overwrite",
@@ -57,6 +58,16 @@ LabelNames = Annotated[
         "--label",
         "A label by itself; may be given several times (in ZSAR_LABEL: one a line).",
         metavar="NAME",
+        callback=_one_a_line,
+    ),
+]
+Like = Annotated[
+    list[str] | None,
+    option(
+        "--like",
+        "An example of a label, a video of yours or a part of it, beside the words: 'high five=a.mp4@12-15'; may be "
+        "given several times (in ZSAR_LIKE: one a line).",
+        metavar="LABEL=PATH[@START-END]",
         callback=_one_a_line,
     ),
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import torch
 from torch import Tensor
 
+from zsar_cli.data.examples import Example
+from zsar_cli.engine.examples import Examples, embed_examples
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline, Watch
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label, LabelSet
-from zsar_cli.models.base import ConditionsText, VideoModel
+from zsar_cli.models.base import ConditionsText, VideoModel, visual_part
 from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
 from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
-from zsar_cli.transfer.compose import compose, compose_beside
+from zsar_cli.transfer.compose import compose, compose_beside, toward_examples
 from zsar_cli.transfer.explanation import Explanation, explain
 from zsar_cli.transfer.scoring import TransferSettings, aggregate, score_labels, to_shares
 from zsar_cli.video.types import Excerpt
@@ -47,12 +49,15 @@ class Labelled:
         prototypes: composed from the bank; None where there is no bank.
         weights: who composed whom, A [U, S].
         text: from the model's text tower, [U, D]; None where it has none.
+        examples: what draws `text` towards the labels' examples (see `compose.toward_examples`), [U, D]; None where
+            there is nothing to draw. In `prototypes` they are already.
     """
 
     labels: LabelSet
     prototypes: PrototypeBank | None = None
     weights: Tensor | None = None
     text: Tensor | None = None
+    examples: Tensor | None = None
 
 
 class Classifier(ABC):
@@ -84,8 +89,8 @@ class Classifier(ABC):
         """Of the softmax that turns similarities into shares."""
 
     @abstractmethod
-    def prepare(self, labels: LabelSet) -> Labelled:
-        """Labels made ready for `similarity`."""
+    def prepare(self, labels: LabelSet, examples: Examples | None = None) -> Labelled:
+        """Labels made ready for `similarity`, those with `examples` (see `see`) by these beside their words."""
 
     @abstractmethod
     def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
@@ -96,8 +101,16 @@ class Classifier(ABC):
         """Similarity of one embedded video to each label, [U], in units of the typical spread over labels."""
 
     @abstractmethod
-    def describe(self, labels: LabelSet) -> Run:
+    def describe(self, labels: LabelSet, examples: Examples | None = None) -> Run:
         """What every result of a job depends on. Two results with equal descriptions were made alike."""
+
+    def see(self, examples: Sequence[Example]) -> Examples | None:
+        """Examples of labels, for `prepare` and `describe`; None where there are none.
+
+        Raises:
+            UsageError: one cannot be read.
+        """
+        return embed_examples(self.pipeline, examples) if examples else None
 
     def embed(
         self, inputs: Iterable[str | Excerpt | InputError], watch: Watch | None = None
@@ -206,8 +219,30 @@ class ZeroShotClassifier(Classifier):
         """See `TransferSettings`."""
         return self.transfer.sharpness
 
-    def prepare(self, labels: LabelSet) -> Labelled:
+    def prepare(self, labels: LabelSet, examples: Examples | None = None) -> Labelled:
         """Compose a prototype for each label (see `compose`), and ask the text tower if there is one."""
+        labelled = self._from_words(labels)
+        if examples is None:
+            return labelled
+        rows, prototypes = examples.rows(labels), labelled.prototypes
+        if prototypes is not None:
+            prototypes = replace(prototypes, visual=toward_examples(prototypes.visual, rows))
+        toward = None if labelled.text is None else self._less_blank(rows)
+        return replace(labelled, prototypes=prototypes, examples=toward)
+
+    def _less_blank(self, examples: Tensor) -> Tensor:
+        """Unit rows [U, D] (or zeros) less how the model sees grey frames, unless it sees those as unlike videos.
+
+        All videos are nearer to each other than to any text, and so is a video that shows nothing: less that, an
+        example can be added to a text without making it like all videos.
+        """
+        frames, side = self.pipeline.settings.sampling_of(self.model).frames, self.model.geometry.size
+        with self.pipeline.computing:
+            rows = self.model.encode_video(torch.full((1, frames, side, side, 3), 128, dtype=torch.uint8))
+        blank = torch.nn.functional.normalize(visual_part(self.model, rows), dim=1)
+        return examples - (examples @ blank.T > 0) * blank
+
+    def _from_words(self, labels: LabelSet) -> Labelled:
         text = self.model.encode_labels(labels.labels)
         if self.bank is None:
             return Labelled(labels, text=text)
@@ -222,6 +257,8 @@ class ZeroShotClassifier(Classifier):
         """Blended similarity of each window to each label, [N, U]."""
         (own,) = video
         visual, text = self._seen_by(own.windows, labelled.text)
+        if text is not None and labelled.examples is not None:
+            text = toward_examples(text, labelled.examples)
         return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text)
 
     def similarity(self, video: Views, labelled: Labelled) -> Tensor:
@@ -232,7 +269,7 @@ class ZeroShotClassifier(Classifier):
         """Visual embeddings [N, D] of rows of `encode_video`, and the labels, rewritten by a model that does so."""
         if not isinstance(self.model, ConditionsText):
             return rows, text
-        return rows[:, : self.model.width], None if text is None else self.model.condition_text(rows, text)
+        return visual_part(self.model, rows), None if text is None else self.model.condition_text(rows, text)
 
     def class_means(
         self, labelled_paths: Iterable[tuple[str | Excerpt, str]], done: Callable[[], None] = lambda: None
@@ -283,7 +320,7 @@ class ZeroShotClassifier(Classifier):
         bank = self.bank if self.added is None else self.bank.beside(self.added)
         return explain(bank, labelled.prototypes, labelled.weights, top)
 
-    def describe(self, labels: LabelSet) -> Run:
+    def describe(self, labels: LabelSet, examples: Examples | None = None) -> Run:
         """What every result of a job depends on."""
         settings = self.pipeline.settings
         return Run(
@@ -295,6 +332,7 @@ class ZeroShotClassifier(Classifier):
                 **asdict(self.transfer),
                 "decoder": settings.decoder,
                 "sampling": asdict(settings.sampling_of(self.model)),
+                **({} if examples is None else {"like": examples.described}),
             },
             bank=" + ".join(f"{bank.kind} {bank.digest}" for bank in (self.bank, self.added) if bank) or None,
             device=str(self.model.device),

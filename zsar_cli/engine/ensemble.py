@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zsar_cli.engine.checks import check_distinct, check_weights
 from zsar_cli.engine.classifier import Classifier, Labelled, Views, ZeroShotClassifier
+from zsar_cli.engine.examples import Examples
 from zsar_cli.engine.pipeline import Pipeline
 from zsar_cli.errors import UsageError
 from zsar_cli.labels import LabelSet
@@ -82,10 +83,14 @@ class Ensemble(Classifier):
         """The members' weighted mean."""
         return sum(weight * member.sharpness for weight, member in zip(self.weights, self.members, strict=True))
 
-    def prepare(self, labels: LabelSet) -> JointLabelled:
+    def prepare(self, labels: LabelSet, examples: Examples | None = None) -> JointLabelled:
         """Labels made ready for each member."""
         known = tuple(None if alone is None else alone.knows(labels.labels) for alone in self._specialists)
-        return JointLabelled(labels, parts=tuple(member.prepare(labels) for member in self.members), known=known)
+        parts = (
+            member.prepare(labels, None if examples is None else examples.of_model(number))
+            for number, member in enumerate(self.members)
+        )
+        return JointLabelled(labels, parts=tuple(parts), known=known)
 
     def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
         """Weighted mean of the members' similarities, window by window, then as the specialists decide, [N, U].
@@ -140,7 +145,7 @@ class Ensemble(Classifier):
         )
         return super().record((replace(video[0], facts=facts), *video[1:]), labelled)
 
-    def describe(self, labels: LabelSet) -> Run:
+    def describe(self, labels: LabelSet, examples: Examples | None = None) -> Run:
         """All models by name and fingerprint, joined by " + ", and each one's settings with its bank and its weight,
         or with the labels it decides among."""
         runs = [member.describe(labels) for member in self.members]
@@ -156,7 +161,11 @@ class Ensemble(Classifier):
             runs[0],
             model=_each(run.model for run in runs),
             fingerprint=_each(run.fingerprint for run in runs),
-            settings={"members": members, "sharpness": self.sharpness},
+            settings={
+                "members": members,
+                "sharpness": self.sharpness,
+                **({} if examples is None else {"like": examples.described}),
+            },
             bank=_each(run.bank or "none" for run in runs),
             device=_each(dict.fromkeys(run.device for run in runs)),
             precision=_each(dict.fromkeys(run.precision for run in runs)),

@@ -15,7 +15,7 @@ from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
-__all__ = ["ConditionsText", "FrameModel", "HasTextTower", "Specialist", "VideoModel"]
+__all__ = ["ConditionsText", "FrameModel", "HasTextTower", "Specialist", "VideoModel", "visual_part"]
 
 
 class VideoModel(Protocol):
@@ -85,6 +85,11 @@ class ConditionsText(Protocol):
     def condition_text(self, rows: Tensor, text: Tensor) -> Tensor:
         """Rows of `encode_video` [B, D + C] and labels [U, D] -> the labels as each video sees them, [B, U, D]."""
         ...
+
+
+def visual_part(model: VideoModel, rows: Tensor) -> Tensor:
+    """Of rows of `encode_video`, what is compared with prototypes, [B, D]."""
+    return rows[:, : model.width] if isinstance(model, ConditionsText) else rows
 
 
 @runtime_checkable

@@ -15,11 +15,14 @@ from zsar_cli.labels import readable
 from zsar_cli.transfer.bank import PrototypeBank, require_width
 from zsar_cli.transfer.relatedness import relatedness
 
-__all__ = ["compose", "compose_beside"]
+__all__ = ["compose", "compose_beside", "toward_examples"]
 
 # Of an added bank (see `compose_beside`). Measured with means of exercise videos beside two models' own banks: shares
 # of 0.3 to 0.4 and thresholds of 0.7 to 0.8 help the added classes and cost the other labels nothing.
 ADDED_SHARE, ADDED_NEAR, ADDED_WIDTH = 0.4, 0.75, 0.05
+# Of examples (see `toward_examples`). Measured with one video of a label as its example: more helps it and costs
+# others, as a video is nearer to any video than to a composed prototype. Several examples want no larger share.
+EXAMPLE_SHARE = 0.4
 
 
 def compose(
@@ -74,3 +77,17 @@ def compose_beside(
     gate = ADDED_SHARE * torch.sigmoid((nearest - ADDED_NEAR) / ADDED_WIDTH)[:, None]
     visual = torch.nn.functional.normalize(own.visual + gate * other.visual, dim=1)
     return replace(own, visual=visual), torch.cat([own_weights, gate * other_weights], dim=1) / (1 + gate)
+
+
+def toward_examples(prototypes: Tensor, examples: Tensor) -> Tensor:
+    """Prototypes of labels drawn towards what their examples look like: normalise(normalise(P_u) + share e_u).
+
+    Args:
+        prototypes: P [.., U, D].
+        examples: e [U, D], unit rows, or zeros for a label without an example, which stays what it is.
+
+    Returns:
+        [.., U, D], unit rows.
+    """
+    unit = torch.nn.functional.normalize(prototypes, dim=-1)
+    return torch.nn.functional.normalize(unit + EXAMPLE_SHARE * examples, dim=-1)
