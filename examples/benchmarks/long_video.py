@@ -2,9 +2,10 @@
 
     python examples/benchmarks/long_video.py --hours 3 -- --window 4 --stride 4 --precision bf16
 
-Makes two 240p files of moving shapes, of 30 seconds and of that many hours, by copying the packets of one encoded
-piece, and runs `zsar classify` on each with the options behind `--`. Printed for each: the peak of the resident memory
-of all processes of the job together, seconds until the first windows were encoded, seconds in all, times real time.
+Makes two files of moving shapes, 240 lines high unless --height says otherwise, of 30 seconds and of that many hours,
+by copying the packets of one encoded piece, and runs `zsar classify` on each with the options behind `--`. Printed for
+each: the peak of the resident memory of all processes of the job together, seconds until the first windows were
+encoded, seconds in all, times real time.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ def main() -> None:
     """Make, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("--height", type=int, default=240, help="lines; 4 : 3")
     parser.add_argument("options", nargs="*", help="of zsar classify, after --")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         piece = Path(folder) / "piece.mp4"
-        encode(piece)
+        encode(piece, arguments.height)
         rows = []
         for seconds in (PIECE, round(arguments.hours * 3600 / PIECE) * PIECE):
             target = Path(folder) / f"{seconds}.mp4"
@@ -55,17 +57,19 @@ def main() -> None:
     print(f"peak memory, long over short: {rows[1][1] / rows[0][1]:.2f}")
 
 
-def encode(target: Path) -> None:
+def encode(target: Path, height: int) -> None:
     """A piece in which something moves."""
+    width, third = height * 4 // 3, height // 3
     rng = np.random.default_rng(0)
-    scene = rng.integers(0, 256, (240, 640, 3), dtype=np.uint8) // 8 * 8
+    scene = rng.integers(0, 256, (height, 2 * width, 3), dtype=np.uint8) // 8 * 8
     with av.open(str(target), "w") as out:
         stream = out.add_stream("libx264", rate=RATE, options={"g": "50", "bf": "0", "preset": "veryfast", "qp": "34"})
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(RATE * PIECE):
-            left = number % 320
-            image = np.ascontiguousarray(scene[:, left : left + 320])
-            image[60:180, (3 * number) % 280 : (3 * number) % 280 + 40] = (250, 60, 10)
+            left = number % width
+            image = np.ascontiguousarray(scene[:, left : left + width])
+            edge = (3 * number) % (width - 40)
+            image[third : 2 * third, edge : edge + 40] = (250, 60, 10)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
         out.mux(stream.encode(None))
 
