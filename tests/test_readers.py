@@ -23,7 +23,7 @@ from videos import Clip, read_code
 
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video import pyav_reader, pyav_source
-from zsar_cli.video.reader import decoder_versions, probe, read_video, read_windows
+from zsar_cli.video.reader import DECODERS, decoder_versions, probe, read_video, read_windows
 from zsar_cli.video.sampling import sample_times, spans
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, Window, WindowBatch
 
@@ -108,9 +108,14 @@ DECORD_LIMITS = {
 
 
 def every_decoder_and_kind() -> list[object]:
-    limits = {kind: pytest.mark.xfail(reason=why, strict=True) for kind, why in DECORD_LIMITS.items()}
-    with_pyav = [pytest.param("pyav", kind, id=f"pyav-{kind}") for kind in KINDS]
-    return with_pyav + [pytest.param("decord", kind, id=f"decord-{kind}", marks=limits.get(kind, ())) for kind in KINDS]
+    limits = {
+        ("decord", kind): pytest.mark.xfail(reason=why, strict=True) for kind, why in DECORD_LIMITS.items()
+    }
+    return [
+        pytest.param(decoder, kind, id=f"{decoder}-{kind}", marks=limits.get((decoder, kind), ()))
+        for decoder in DECODERS
+        for kind in KINDS
+    ]
 
 
 def wanted(end: float, count: int) -> list[float]:

@@ -7,24 +7,15 @@ from typing import Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import check_languages, open_classifier, read_examples, read_labels, see_examples
-from zsar_cli.cli.jobs import Paths, StopOptions, run_job, tell_specialists
+from zsar_cli.cli.engine import read_examples, read_labels
+from zsar_cli.cli.jobs import Paths, StopOptions, format_option, make_ready, run_job
 from zsar_cli.cli.options import option
+from zsar_cli.report.formats import FORMATS
 
 __all__ = ["classify"]
 
 TopK = Annotated[int, option("--top-k", "Labels to show for each video.", "-k", panel=options.OUTPUT, min=1)]
-Format = Annotated[
-    str | None,
-    option(
-        "--format",
-        "table, json, jsonl or csv.",
-        "-f",
-        show_default="by the output file's suffix, else table",
-        panel=options.OUTPUT,
-        metavar="NAME",
-    ),
-]
+Format = Annotated[str | None, format_option(FORMATS)]
 
 
 @options.grouped
@@ -61,12 +52,7 @@ def classify(
     format = check_format(format) if format else format_for(output)
     check_target(output, overwrite)
     inputs = find_inputs(paths, sys.stdin)
-    classifier = open_classifier(messages, models, compute, reading)
-    check_languages(classifier, label_set, messages)
-    seen = see_examples(classifier, examples, messages)
-    labelled = classifier.prepare(label_set, seen)
-    run = classifier.describe(label_set, seen)
-    tell_specialists(classifier, labelled, messages)
+    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages)
     if len(label_set) == 1:
         messages.warning(
             "one label alone has nothing to compare with: its score is 1 whatever a video shows; give others as well, "

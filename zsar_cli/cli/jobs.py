@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, Progressing, one_place
+from zsar_cli.cli.engine import check_languages, open_classifier, see_examples
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.records import Summary
 
 if TYPE_CHECKING:
+    from zsar_cli.data.examples import Example
     from zsar_cli.engine.classifier import Classifier, Labelled
     from zsar_cli.errors import InputError
-    from zsar_cli.records import VideoRecord
+    from zsar_cli.labels import LabelSet
+    from zsar_cli.records import Run, VideoRecord
     from zsar_cli.report.writer import Writer
 
-__all__ = ["Paths", "StopOptions", "run_job", "tell_specialists"]
+__all__ = ["Paths", "StopOptions", "format_option", "make_ready", "run_job"]
 
 FAR_APART = 20.0  # seconds between frames from which on a video may hold much that no frame shows
 
@@ -44,6 +47,35 @@ class StopOptions:
 
     fail_fast: FailFast = False
     max_failures: MaxFailures = None
+
+
+def format_option(names: Sequence[str]) -> Any:
+    """--format, one of the names."""
+    return option(
+        "--format",
+        f"{', '.join(names[:-1])} or {names[-1]}.",
+        "-f",
+        show_default="by the output file's suffix, else table",
+        panel=options.OUTPUT,
+        metavar="NAME",
+    )
+
+
+def make_ready(
+    labels: LabelSet, examples: Sequence[Example], models: options.ModelOptions, compute: options.ComputeOptions,
+    reading: options.VideoOptions, messages: Messages,
+) -> tuple[Classifier, Labelled, Run]:  # fmt: skip
+    """The classifier, the labels made ready for it, and what its results depend on; says what the user should know.
+
+    Raises:
+        ZsarError: see `open_classifier` and `see_examples`.
+    """
+    classifier = open_classifier(messages, models, compute, reading)
+    check_languages(classifier, labels, messages)
+    seen = see_examples(classifier, examples, messages)
+    labelled = classifier.prepare(labels, seen)
+    _tell_specialists(classifier, labelled, messages)
+    return classifier, labelled, classifier.describe(labels, seen)
 
 
 def run_job(
@@ -92,7 +124,7 @@ def _write_each(
             return
 
 
-def tell_specialists(classifier: Classifier, labelled: Labelled, messages: Messages) -> None:
+def _tell_specialists(classifier: Classifier, labelled: Labelled, messages: Messages) -> None:
     """Which labels a specialist decides among, or, where it is alone, which are far from all that it was trained on."""
     from zsar_cli.engine.ensemble import JointLabelled
     from zsar_cli.models.base import Specialist

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import check_languages, open_classifier, read_examples, read_labels, see_examples
-from zsar_cli.cli.jobs import Paths, StopOptions, run_job, tell_specialists
+from zsar_cli.cli.engine import read_examples, read_labels
+from zsar_cli.cli.jobs import Paths, StopOptions, format_option, make_ready, run_job
 from zsar_cli.cli.options import option
+from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS
 
 if TYPE_CHECKING:
     from zsar_cli.transfer.segments import SegmentSettings
@@ -20,17 +21,7 @@ __all__ = ["SegmentOptions", "localize"]
 SEGMENTS = "Segments"
 WINDOW = 4.0  # seconds, where none is given; short actions last about as long
 
-Format = Annotated[
-    str | None,
-    option(
-        "--format",
-        "table, json, jsonl, csv, vtt, srt, audacity, activitynet, labelstudio, fiftyone, edl or elan.",
-        "-f",
-        show_default="by the output file's suffix, else table",
-        panel=options.OUTPUT,
-        metavar="NAME",
-    ),
-]
+Format = Annotated[str | None, format_option(FORMATS + SEGMENT_FORMATS)]
 Onset = Annotated[
     float,
     option("--onset", "The best scene of a segment scores this: spreads above the label's usual level in the video.",
@@ -116,15 +107,10 @@ def localize(
     inputs = find_inputs(paths, sys.stdin)
     check_paths(format, [item if isinstance(item, str) else item.path for item in inputs])
     reading = _windows(reading)
-    classifier = open_classifier(messages, models, compute, reading)
+    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages)
     if reading.window is not None:
         messages.info(f"windows of {reading.window:g} s, one every {reading.stride:g} s (--window, --stride)")
-    check_languages(classifier, label_set, messages)
-    seen = see_examples(classifier, examples, messages)
-    labelled = classifier.prepare(label_set, seen)
-    run = classifier.describe(label_set, seen)
     run = replace(run, settings={**run.settings, "segments": asdict(how)})
-    tell_specialists(classifier, labelled, messages)
     from zsar_cli.engine.localizing import localize_each
 
     writer = open_writer(format, output, overwrite=overwrite, run=run)

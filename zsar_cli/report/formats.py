@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from types import MappingProxyType
+from typing import NamedTuple
 
 from zsar_cli.errors import UsageError
 from zsar_cli.records import Run
@@ -13,11 +15,30 @@ from zsar_cli.report.writer import Writer
 
 __all__ = ["FORMATS", "SEGMENT_FORMATS", "check_format", "check_paths", "format_for", "open_writer"]
 
-_SUFFIXES: Mapping[str, str] = MappingProxyType({".txt": "table", ".json": "json", ".jsonl": "jsonl", ".csv": "csv"})
-_SEGMENT_SUFFIXES: Mapping[str, str] = MappingProxyType({".vtt": "vtt", ".srt": "srt", ".edl": "edl", ".eaf": "elan"})
-FORMATS = ("table", "json", "jsonl", "csv")
-# Of segments alone.
-SEGMENT_FORMATS = ("vtt", "srt", "audacity", "activitynet", "labelstudio", "fiftyone", "edl", "elan")
+class _Format(NamedTuple):
+    writer: str  # module of this room and class; what a format needs is imported when it is asked for
+    suffix: str | None = None
+    segments: bool = False  # of segments alone
+
+
+_FORMATS: Mapping[str, _Format] = MappingProxyType(
+    {
+        "table": _Format("table_format:TableWriter", ".txt"),
+        "json": _Format("json_format:JsonWriter", ".json"),
+        "jsonl": _Format("json_format:JsonLinesWriter", ".jsonl"),
+        "csv": _Format("csv_format:CsvWriter", ".csv"),
+        "vtt": _Format("caption_formats:WebVttWriter", ".vtt", segments=True),
+        "srt": _Format("caption_formats:SrtWriter", ".srt", segments=True),
+        "audacity": _Format("caption_formats:AudacityWriter", segments=True),
+        "activitynet": _Format("annotation_formats:ActivityNetWriter", segments=True),
+        "labelstudio": _Format("annotation_formats:LabelStudioWriter", segments=True),
+        "fiftyone": _Format("annotation_formats:FiftyOneWriter", segments=True),
+        "edl": _Format("edl_format:EdlWriter", ".edl", segments=True),
+        "elan": _Format("elan_format:ElanWriter", ".eaf", segments=True),
+    }
+)
+FORMATS = tuple(name for name, one in _FORMATS.items() if not one.segments)
+SEGMENT_FORMATS = tuple(name for name, one in _FORMATS.items() if one.segments)  # of segments alone
 
 
 def format_for(target: Path | None, segments: bool = False) -> str:
@@ -31,7 +52,7 @@ def format_for(target: Path | None, segments: bool = False) -> str:
     """
     if target is None:
         return "table"
-    suffixes = {**_SUFFIXES, **(_SEGMENT_SUFFIXES if segments else {})}
+    suffixes = {one.suffix: name for name, one in _FORMATS.items() if one.suffix and (segments or not one.segments)}
     if (format := suffixes.get(target.suffix.lower())) is not None:
         return format
     known = ", ".join(f"{suffix} ({format})" for suffix, format in suffixes.items())
@@ -78,30 +99,6 @@ def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, 
 
 
 def _writer(format: str) -> type[Writer]:
-    if format == "edl":
-        from zsar_cli.report.edl_format import EdlWriter
-
-        return EdlWriter
-    if format == "elan":
-        from zsar_cli.report.elan_format import ElanWriter
-
-        return ElanWriter
-    from zsar_cli.report.annotation_formats import ActivityNetWriter, FiftyOneWriter, LabelStudioWriter
-    from zsar_cli.report.caption_formats import AudacityWriter, SrtWriter, WebVttWriter
-    from zsar_cli.report.csv_format import CsvWriter
-    from zsar_cli.report.json_format import JsonLinesWriter, JsonWriter
-    from zsar_cli.report.table_format import TableWriter
-
-    writers: dict[str, type[Writer]] = {
-        "table": TableWriter,
-        "json": JsonWriter,
-        "jsonl": JsonLinesWriter,
-        "csv": CsvWriter,
-        "vtt": WebVttWriter,
-        "srt": SrtWriter,
-        "audacity": AudacityWriter,
-        "activitynet": ActivityNetWriter,
-        "labelstudio": LabelStudioWriter,
-        "fiftyone": FiftyOneWriter,
-    }
-    return writers[check_format(format, segments=True)]
+    known = _FORMATS[check_format(format, segments=True)]
+    writer: type[Writer] = resolve_name(f"zsar_cli.report.{known.writer}")
+    return writer
