@@ -12,11 +12,11 @@ import platformdirs
 
 from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.options import ComputeOptions, ModelOptions, VideoOptions
-from zsar_cli.data.examples import Example, parse_example
 from zsar_cli.errors import UsageError, ZsarError
 from zsar_cli.labels import LabelSet
 
 if TYPE_CHECKING:
+    from zsar_cli.data.examples import Example
     from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
     from zsar_cli.engine.examples import Examples
 
@@ -86,6 +86,8 @@ def read_examples(given: list[str] | None) -> list[Example]:
     Raises:
         UsageError: a value cannot be used; names it.
     """
+    from zsar_cli.data.examples import parse_example
+
     try:
         return [parse_example(text) for text in given or []]
     except UsageError as error:

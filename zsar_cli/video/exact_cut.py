@@ -130,7 +130,8 @@ def _turned(planes: NDArray[np.uint8], width: int, height: int, quarters: int) -
     """Quarter turns counterclockwise of a picture whose planes Y, U and V follow each other: uint8 [H * 3/2, W]."""
     colour = planes[height:].reshape(2, height // 2, width // 2)
     turned = [np.rot90(plane, quarters) for plane in (planes[:height], *colour)]
-    return np.concatenate([plane.ravel() for plane in turned]).reshape(-1, turned[0].shape[1])
+    whole: NDArray[np.uint8] = np.concatenate([plane.ravel() for plane in turned]).reshape(-1, turned[0].shape[1])
+    return whole
 
 
 def _is_rgb(frame: av.VideoFrame) -> bool:
