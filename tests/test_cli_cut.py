@@ -104,10 +104,10 @@ def test_moments_of_all_kinds_of_results_are_read(name: str, tmp_path: Path) -> 
         ('{"schema": "zsar.result/2", "results": [{"path": 3}]}', "no path of a video"),
         ('{"schema": "zsar.result/2", "results": [{"path": "a"}]}', "neither segments nor predictions"),
         ('{"schema": "zsar.result/2", "results": [{"path": "a", "segments": 1}]}', "no list of segments"),
-        ('{"schema": "zsar.result/2", "results": [{"path": "a", "segments": [{}]}]}', "no label and no start"),
-        ('{"schema": "zsar.result/2", "results": [{"path": "a", "start": 1, "end": NaN}]}', "no label and no start"),
-        ('{"schema": "zsar.result/2", "results": [{"path": "a", "start": 1, "end": 1%s}]}' % ("0" * 400), "no label"),
-        ('{"schema": "zsar.result/2", "results": [{"path": "a", "predictions": [{}]}]}', "no label and no start"),
+        ('{"schema": "zsar.result/2", "results": [{"path": "a", "segments": [{}]}]}', "needs a label"),
+        ('{"schema": "zsar.result/2", "results": [{"path": "a", "start": 1, "end": NaN}]}', "needs a label"),
+        ('{"schema": "zsar.result/2", "results": [{"path": "a", "start": 1, "end": 1%s}]}' % ("0" * 400), "needs a"),
+        ('{"schema": "zsar.result/2", "results": [{"path": "a", "predictions": [{}]}]}', "needs a label"),
         ('{"schema": "zsar.result/2", "results": [{"path": "a", "predictions": [7]}]}', "no mapping"),
     ],
 )
@@ -155,6 +155,13 @@ def test_pads_are_cut_off_at_the_ends_of_the_video(zsar_here: Here, film: Clip, 
     assert (first.name, last.name) == ("film_00-00.2_00-01.0.mp4", "film_00-07.6_00-07.8.mp4")
     assert [code for _, code in look(first)] == list(range(35))
     assert [code for _, code in look(last)] == list(range(180, 200))
+
+
+def test_an_end_behind_that_of_the_video_is_told(zsar_here: Here, film: Clip, tmp_path: Path) -> None:
+    line = {"path": str(film.path), "start": 7, "end": 99, "similarity": 1, "label": "waving"}
+    run = zsar_here("cut", write(tmp_path / "r.jsonl", line), "-o", tmp_path / "cuts")
+    assert files(tmp_path / "cuts") == ["waving/film_00-07.0_01-39.0.mp4"]
+    assert "ends at 8.00 s, where its video ends, not at 99 s" in run.prose
 
 
 @pytest.mark.parametrize(
@@ -249,7 +256,7 @@ def test_nothing_done_is_a_failure_and_leaves_no_folder_of_a_label(zsar_here: He
     zsar_here("cut", results, "-o", tmp_path / "cuts", code=1)
     assert files(tmp_path / "cuts") == [] and list((tmp_path / "cuts").iterdir()) == []
     run = zsar_here("cut", write(tmp_path / "r.json", localized("a.mp4")), "-o", tmp_path / "cuts", code=1)
-    assert "nothing was found in any video" in run.stderr
+    assert "there is nothing to cut: nothing was found" in run.stderr
 
 
 @pytest.mark.parametrize("name", ["film_00-03.0_00-04.0.mp4", "film_00-03.0_00-04.0.part"])

@@ -93,6 +93,8 @@ WRONG = [
     ("x=0.mp4@1-nan", "'1-nan' is no part"),
     ("x=0.mp4@1-1e3", "'1-1e3' is no part"),
     ("x=0.mp4@1:2:3:4-5", "is no part"),
+    ("x=0.mp4@1:75-2:80", "'1:75-2:80' is no part"),
+    ("x=0.mp4@1:60:00-2:00:00", "is no part"),
 ]
 
 

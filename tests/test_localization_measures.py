@@ -219,6 +219,15 @@ def test_what_localize_writes_can_be_the_truth(tmp_path, format, suffix):
     assert read_truth(target) == {"a": tuple(Timed(one.label, one.start, one.end) for one in segments)}
 
 
+def test_any_file_name_comes_back_from_elan(tmp_path):
+    names = ("film%41.mp4", "100%25 #1 & <b>.mp4", "a?b;c.mp4", "太极拳 + 1.mp4")
+    for number, name in enumerate(names):
+        target = tmp_path / f"{number}.eaf"
+        with open_writer("elan", target, overwrite=False, run=RUN) as writer:
+            writer.write(VideoRecord(f"films/{name}", segments=(Segment("a", 0.5, 2.25, 4.0, 0.5, 1.0),)))
+        assert list(read_truth(target)) == [name.removesuffix(".mp4")]
+
+
 def test_results_of_every_kind_are_read_alike(tmp_path):
     expected = {"one": (Timed("a", 0.0, 4.0, 0.5),), "two": ()}
     assert read_results(saved(tmp_path / "a.json", RESULTS)) == expected
@@ -232,9 +241,9 @@ def test_results_of_every_kind_are_read_alike(tmp_path):
         ("a.json", [1], "its content is no mapping"),
         ("a.json", {"results": [1]}, '"results" is no mapping'),
         ("a.json", {"results": {"v": 3}}, "v: 3 is no list of segments"),
-        ("a.json", {"results": {"v": [{"label": "a", "segment": [1]}]}}, "has no label and no start"),
-        ("a.json", {"results": {"v": [{"label": "a", "segment": [3, 1]}]}}, "has no label and no start"),
-        ("a.json", {"results": {"v": [{"segment": [0, 1]}]}}, "has no label and no start"),
+        ("a.json", {"results": {"v": [{"label": "a", "segment": [1]}]}}, "needs a label, a start and an end"),
+        ("a.json", {"results": {"v": [{"label": "a", "segment": [3, 1]}]}}, "'a' ends at 1 s, before its start at 3 s"),
+        ("a.json", {"results": {"v": [{"segment": [0, 1]}]}}, "needs a label, a start and an end"),
         ("a.jsonl", "{]\n", "line 1: is not readable JSON"),
         ("a.csv", "path,start\n", "results are read as .json or .jsonl, not .csv; -o FILE.jsonl writes them"),
         ("a.jsonl", json.dumps({"path": "v.mp4", "segments": None, "error": None}), "zsar localize finds them"),

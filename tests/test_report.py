@@ -262,9 +262,9 @@ def test_segments_come_in_every_format(tmp_path):
     (tmp_path / "result.csv").unlink()
     assert written("table", tmp_path, (TIMED, NOTHING)).decode() == (
         "clips/a b.mp4\n"
-        "  0:00.3 - 0:02.5    4.12  riding a bike\n"
-        "  0:01.0 - 0:07.2    3.00  太极拳\n"
-        "  0:06.0 - 0:07.0    2.50  riding a bike\n"
+        "  0:00.3 - 0:02.5    1.50  riding a bike\n"
+        "  0:01.0 - 0:07.2    0.50  太极拳\n"
+        "  0:06.0 - 0:07.0    0.25  riding a bike\n"
         "  note: first\n"
         "  note: second\n"
         "\n"
@@ -375,10 +375,11 @@ def test_table_off_a_terminal_is_plain_and_whole(tmp_path):
 
 
 def many_segments(count):
-    """Segments of three labels, one a second; the later the lower their scores, but for the last."""
-    scores = [*(float(100 - number) for number in range(count - 1)), 999.0]
+    """Segments of three labels, one a second; the later the less similar and the higher in score, but for the last."""
+    similar = [*(float(100 - number) for number in range(count - 1)), 999.0]
     return tuple(
-        Segment("abc"[number % 3], number, number + 1.0, score, 0.5, number) for number, score in enumerate(scores)
+        Segment("abc"[number % 3], number, number + 1.0, 1000 - value, value, number)
+        for number, value in enumerate(similar)
     )
 
 

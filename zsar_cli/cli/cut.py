@@ -93,7 +93,7 @@ def cut(
         check_encoder()
     moments = read_moments(results)
     if not moments:
-        messages.error(f"{results}: nothing was found in any video: there is nothing to cut")
+        messages.error(f"{results}: there is nothing to cut: nothing was found, or all of its videos failed")
         return 1
     places = _places(output, moments, (".mp4", ".mkv") if copy else (".mp4",))
     chosen = _best(moments, top, per_label)
@@ -186,6 +186,8 @@ class _Job:
             return False
         show(printable(str(target)))
         self._tell(target, max(piece.start, 0.0), made)
+        if math.isfinite(timed.end) and made.end < timed.end - LATE:
+            self.messages.warning(f"{target}: ends at {made.end:.2f} s, where its video ends, not at {timed.end:g} s")
         return True
 
     def _tell(self, target: Path, asked: float, made: Made) -> None:

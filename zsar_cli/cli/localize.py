@@ -36,7 +36,10 @@ Change = Annotated[
     option("--change", "How different a scene may look in itself: lower for more and shorter scenes.", panel=SEGMENTS),
 ]
 MinLength = Annotated[float, option("--min-length", "Seconds; drop shorter segments.", panel=SEGMENTS)]
-MinGap = Annotated[float, option("--min-gap", "Seconds; fill shorter gaps in a label.", panel=SEGMENTS)]
+MinGap = Annotated[
+    float,
+    option("--min-gap", "Seconds; fill shorter gaps in a label. Any joins segments that touch.", panel=SEGMENTS),
+]
 Pad = Annotated[float, option("--pad", "Seconds to add on both sides.", panel=SEGMENTS)]
 MaxPerLabel = Annotated[
     int | None, option("--max-per-label", "Keep only the best so many segments of a label.", panel=SEGMENTS)

@@ -75,4 +75,6 @@ def _seconds(text: str) -> float:
     if (found := _TIME.fullmatch(text)) is None:
         raise ValueError(text)
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    if (found[2] and seconds >= 60) or (found[1] and minutes >= 60):
+        raise ValueError(text)
     return 3600 * hours + 60 * minutes + seconds

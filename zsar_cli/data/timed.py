@@ -129,7 +129,8 @@ def _found(path: Path, name: str, record: Mapping[str, Any]) -> list[Timed]:
         return [whole._replace(end=math.inf)]
     if "start" in record:
         score = record.get("similarity") if record.get("z") is None else record["z"]
-        return [_timed(path, name, {**record, "label": record.get("query") or UNNAMED, "score": score})]
+        label = record.get("query") or record.get("label") or UNNAMED
+        return [_timed(path, name, {**record, "label": label, "score": score})]
     if record.get("error") is None:
         raise UsageError(f"{path}: {name} has neither segments nor predictions nor start and end")
     return []
@@ -191,8 +192,11 @@ def _timed(path: Path, video: str, value: Any, score: str = "score") -> Timed:
         timed = Timed(str(one["label"]), start, end, float(one.get(score, 1.0)))
     except (TypeError, ValueError, KeyError, OverflowError):
         timed = None
-    if timed is None or not all(map(math.isfinite, timed[1:])) or timed.start > timed.end:
-        raise UsageError(f"{path}: {video}: {value} has no label and no start and end in seconds")
+    if timed is None or not all(map(math.isfinite, timed[1:])):
+        needs = f"a label, a start and an end in seconds and a number as {score}"
+        raise UsageError(f"{path}: {video}: {json.dumps(value)} needs {needs}")
+    if timed.start > timed.end:
+        raise UsageError(f"{path}: {video}: {timed.label!r} ends at {end:g} s, before its start at {start:g} s")
     return timed
 
 

@@ -42,6 +42,6 @@ class ElanWriter(OneVideo):
 
 
 def _slashed(path: Path) -> str:
-    """The path as ELAN writes it behind file://, without escapes: /a b.mp4, or /C:/a b.mp4."""
-    text = printable(path.as_posix())
+    """The path as ELAN writes it behind file://: /a b.mp4, or /C:/a b.mp4; nothing is escaped but what would be one."""
+    text = printable(path.as_posix()).replace("%", "%25")
     return text if text.startswith("/") else f"/{text}"

@@ -22,7 +22,7 @@ _SEGMENTS = 20  # of a video are shown; more would be read by nobody
 
 
 class TableWriter(Writer):
-    """A block per video: its path, then rank, label and score of each prediction, or time, label and score of each
+    """A block per video: its path, then rank, label and score of each prediction, or time, similarity and label of each
     segment, or why it failed. On a terminal a strip for each label shows when it happens."""
 
     def __init__(self, output: Output, run: Run, top_k: int | None) -> None:
@@ -102,8 +102,8 @@ def _rounded(value: float) -> float:
 
 
 def _best(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """Those of the highest scores, still in the order of time."""
-    best = sorted(range(len(segments)), key=lambda number: -segments[number].score)[:_SEGMENTS]
+    """Those of the highest similarity, still in the order of time."""
+    best = sorted(range(len(segments)), key=lambda number: -segments[number].similarity)[:_SEGMENTS]
     return tuple(segments[number] for number in sorted(best))
 
 
@@ -113,7 +113,7 @@ def _times(segments: tuple[Segment, ...]) -> Iterator[Text]:
     width = max((len(_clock(segment.end)) for segment in segments), default=0)
     for segment in segments:
         times = f"{_clock(segment.start):>{width}} - {_clock(segment.end):>{width}}"
-        yield Text(f"  {times}  {segment.score:>6.2f}  {printable(segment.label)}")
+        yield Text(f"  {times}  {segment.similarity:>6.2f}  {printable(segment.label)}")
 
 
 def _clock(seconds: float) -> str:
