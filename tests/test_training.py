@@ -13,7 +13,7 @@ import torch
 from zsar_cli.errors import ConfigError, UsageError
 from zsar_cli.networks.rest import RestConfig
 from zsar_cli.text.tokens import TextTokens
-from zsar_cli.training.config import TrainConfig
+from zsar_cli.training.config import OBJECTIVES, TrainConfig
 from zsar_cli.training.scoring import Scorer, embed_clips, mean_per_class
 from zsar_cli.training.state import TrainState
 from zsar_cli.training.train import ClipFeatures, train_on_features
@@ -76,14 +76,13 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(validation:
 
 
 def test_every_objective_can_be_switched_off_and_one_must_stay() -> None:
-    names = ("discrimination", "alignment", "matching", "consistency", "episodic")
-    for name in names:
-        off = {other: 0.0 for other in names if other != name}
+    for name in OBJECTIVES:
+        off = {other: 0.0 for other in OBJECTIVES if other != name}
         result = train_on_features(make_features(), make_texts(), SHAPE, replace(CONFIG, steps=1, **off), SCORING)
         assert set(result.history[0]) == {"step", "learning_rate", "loss", name}
         assert np.isfinite(result.history[0]["loss"])
     with pytest.raises(ConfigError, match="every objective"):
-        replace(CONFIG, **dict.fromkeys(names, 0.0))
+        replace(CONFIG, **dict.fromkeys(OBJECTIVES, 0.0))
 
 
 def test_validation_classes_are_not_trained_on() -> None:
