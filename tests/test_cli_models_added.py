@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +45,19 @@ def test_a_file_with_seen_labels(zsar_here: Here, files: dict[str, str]) -> None
     document = json.loads(told.stdout)
     assert document["labels"][0]["kind"] == "seen"
     assert document["counts"]["seen"] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes by name are of POSIX")
+def test_seen_labels_may_come_from_a_pipe(zsar_here: Here, files: dict[str, str], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(["cp", files["seen"], str(pipe)])
+    named = ["--model", files["model"], "--seen-labels", str(pipe)]
+    try:
+        zsar_here("classify", files["video"], *ASKED, *named, "-f", "jsonl", code=0, variables=models(files))
+    finally:
+        writer.kill()
+        writer.wait()
 
 
 def test_added_once_used_by_name_and_listed(zsar_here: Here, files: dict[str, str]) -> None:

@@ -10,9 +10,9 @@ from zsar_cli.errors import PrototypeError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.device import check_device, check_precision
 from zsar_cli.weights.added import ModelFolder, models_folder
-from zsar_cli.weights.catalogue import ALIASES, TFLITE, locate
+from zsar_cli.weights.catalogue import ALIASES, locate, nameless_classes
 
-__all__ = ["check_distinct", "check_models", "check_weights", "named_outputs"]
+__all__ = ["check_distinct", "check_models", "check_weights", "named_by_hand"]
 
 BANKS = ("extend", "replace")
 
@@ -49,11 +49,13 @@ def check_models(
     check_precision(precision)
     if prototypes is not None and not Path(prototypes).is_file():
         raise PrototypeError(f"{prototypes}: no such prototype file")
-    unnamed, _ = named_outputs(names, seen_labels)
+    unnamed = None if seen_labels is None else named_by_hand(names)
+    if seen_labels is not None and not Path(seen_labels).is_fifo():  # a pipe can be read once, by who needs the names
+        LabelSet.read(seen_labels)
     folder = ModelFolder(Path(models_dir) if models_dir is not None else models_folder())
     for name in names:
         if folder.find(name) is None and locate(name).kind == "litert" and name != unnamed:
-            raise UsageError(f"--model {name}: a {TFLITE} file does not name its classes; give --seen-labels FILE")
+            raise nameless_classes(name)
 
 
 def check_distinct(names: Sequence[str]) -> None:
@@ -68,17 +70,13 @@ def check_weights(weights: Sequence[float]) -> None:
         raise UsageError(f"--weights {','.join(map(str, weights))}: must be 0 or more, and not all 0")
 
 
-def named_outputs(names: Sequence[str], seen_labels: str | None) -> tuple[str | None, tuple[str, ...] | None]:
-    """The model whose outputs --seen-labels names, and the names: the only model, or the only one that is a path.
+def named_by_hand(names: Sequence[str]) -> str:
+    """The model whose outputs --seen-labels names: the only model, or the only one that is a path.
 
     Raises:
         UsageError: it could be several, or none.
-        LabelError: the file cannot be used.
     """
-    if seen_labels is None:
-        return None, None
-    outputs = LabelSet.read(seen_labels).names
     paths = [name for name in names if Path(name).exists()] if len(names) > 1 else list(names)
     if len(paths) != 1:
         raise UsageError(f"--seen-labels belongs to one model given as a file or folder; here are {len(paths)} such")
-    return paths[0], outputs
+    return paths[0]

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, overload
 
 from zsar_cli.digests import remembering
-from zsar_cli.engine.checks import check_models, named_outputs
+from zsar_cli.engine.checks import check_models, named_by_hand
 from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import PrototypeError, UsageError
+from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import HasTextTower, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.open import load_model
@@ -104,7 +105,8 @@ def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
         names, weights, spec.seen_labels, prototypes, spec.bank, spec.device, spec.precision, spec.models_dir
     )  # fmt: skip
     given = PrototypeBank.read(prototypes) if prototypes is not None else None
-    unnamed, outputs = named_outputs(names, spec.seen_labels)
+    outputs = LabelSet.read(spec.seen_labels).names if spec.seen_labels is not None else None
+    unnamed = named_by_hand(names) if outputs is not None else None
     folder = ModelFolder(Path(spec.models_dir) if spec.models_dir is not None else models_folder())
     cache = EmbeddingCache(Path(spec.cache_dir), warn) if spec.cache_dir is not None else None
     with remembering(cache):

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from zsar_cli.errors import UsageError
-from zsar_cli.weights.catalogue import TFLITE, Located, locate
+from zsar_cli.weights.catalogue import Located, locate, nameless_classes
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def _open_litert(
 
     assert located.path is not None
     if seen_labels is None:
-        raise UsageError(f"--model {located.name}: a {TFLITE} file does not name its classes; give --seen-labels FILE")
+        raise nameless_classes(located.name)
     if dtype != torch.float32:
         raise UsageError(f"--model {located.name}: computes in the precision of the file; take --precision auto")
     return LiteRTModel(located.path, seen_labels, located.name)

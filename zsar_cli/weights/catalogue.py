@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from zsar_cli.errors import ModelError, UsageError
 
-__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "hub_source", "locate"]
+__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "hub_source", "locate", "nameless_classes"]
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -201,6 +201,11 @@ def hub_source(name: str) -> tuple[str, str | None]:
             f"{name}: is no model of the hub; give a hub id (org/name) or one of {', '.join(_hub_names())}"
         )
     return entry.source, entry.revision
+
+
+def nameless_classes(name: str) -> UsageError:
+    """Why a .tflite file that is given by its path cannot be used as it is."""
+    return UsageError(f"--model {name}: a {TFLITE} file does not name its classes; give --seen-labels FILE")
 
 
 def _hub_names() -> list[str]:
