@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from zsar_cli.data.timed import Timed, read_truth
 from zsar_cli.engine.loading import load
 from zsar_cli.engine.pipeline import EmbedSettings
-from zsar_cli.evaluation.localization import THUMOS, mean_average_precision
+from zsar_cli.evaluation.localization import THUMOS, mean_average_precision, tiou
 from zsar_cli.labels import LabelSet
 from zsar_cli.transfer.scenes import scene_borders
 from zsar_cli.transfer.segments import SegmentSettings, cells, find_segments
@@ -215,13 +215,7 @@ def measure(films: Sequence[Film], labels: Sequence[str], way: Way) -> tuple[flo
 
 def matched(results: Sequence[Timed], truth: Sequence[Timed]) -> int:
     """How many true segments one result of their label overlaps by half or more."""
-    return sum(any(one.label == true.label and overlap(one, true) >= 0.5 for one in results) for true in truth)
-
-
-def overlap(one: Timed, other: Timed) -> float:
-    """tIoU."""
-    shared = max(0.0, min(one.end, other.end) - max(one.start, other.start))
-    return shared / (one.end - one.start + other.end - other.start - shared)
+    return sum(bool((tiou(true, [one for one in results if one.label == true.label]) >= 0.5).any()) for true in truth)
 
 
 def found(film: Film, labels: Sequence[str]) -> list[Timed]:

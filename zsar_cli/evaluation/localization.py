@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zsar_cli.data.timed import Timed
 
-__all__ = ["ACTIVITYNET", "THUMOS", "Precision", "average_precision", "mean_average_precision"]
+__all__ = ["ACTIVITYNET", "THUMOS", "Precision", "average_precision", "mean_average_precision", "tiou"]
 
 Videos = Mapping[str, Sequence[Timed]]
 Array = NDArray[np.float64]
@@ -84,7 +84,7 @@ def average_precision(found: Sequence[tuple[str, Timed]], truth: Videos, thresho
     taken: set[tuple[int, str, int]] = set()
     for place, (video, one) in enumerate(ordered):
         true = truth.get(video, ())
-        overlap = _tiou(one, true)
+        overlap = tiou(one, true)
         best_first = np.argsort(-overlap, kind="stable").tolist()
         for level, threshold in enumerate(thresholds):
             free = (i for i in best_first if overlap[i] >= threshold and (level, video, i) not in taken)
@@ -95,7 +95,8 @@ def average_precision(found: Sequence[tuple[str, Timed]], truth: Videos, thresho
     return np.array([_interpolated(row, total) for row in right])
 
 
-def _tiou(one: Timed, others: Sequence[Timed]) -> Array:
+def tiou(one: Timed, others: Sequence[Timed]) -> Array:
+    """Length of what a segment shares with each of the others over the length of what both cover, float64 [n]."""
     borders = np.array([(other.start, other.end) for other in others], dtype=np.float64).reshape(-1, 2)
     shared = np.clip(np.minimum(one.end, borders[:, 1]) - np.maximum(one.start, borders[:, 0]), 0, None)
     covered = (one.end - one.start) + (borders[:, 1] - borders[:, 0]) - shared
