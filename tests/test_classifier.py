@@ -46,7 +46,7 @@ def test_scores_of_windows_are_averaged_before_labels_compete(classifier: ZeroSh
     each = score_labels(video[0].windows, classifier.transfer, classifier.bank, labelled.prototypes).numpy()
     powers = np.exp(classifier.transfer.sharpness * each.mean(axis=0))
     expected = dict(zip(["jumping", "sleeping"], powers / powers.sum(), strict=True))
-    for prediction in classifier.record(video, labelled).predictions:
+    for prediction in classifier.records([video], labelled)[0].predictions:
         assert prediction.score == pytest.approx(expected[prediction.label], rel=1e-5)
 
 

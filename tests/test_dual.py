@@ -96,7 +96,7 @@ def test_shares_of_xclip_are_its_own_softmax() -> None:
     facts = VideoFacts("x.mp4", VideoInfo(32, 32, 1.0, 4.0, "h264", "mp4"), Sampling(1, 4), "pyav", "1")
     video = Embedding(facts, torch.tensor([[0.0, 1.0]]), model.encode_video(clips))
     classifier = ZeroShotClassifier(model, None)
-    record = classifier.record((video,), classifier.prepare(LabelSet(tuple(LABELS))))
+    (record,) = classifier.records([(video,)], classifier.prepare(LabelSet(tuple(LABELS))))
     inputs = own_inputs("xclip", clips)
     with torch.inference_mode():
         own = AutoModel.from_pretrained(checkpoints.of("xclip"))(

@@ -148,7 +148,7 @@ def test_notes_and_damage_of_all_members_are_kept(members: list[ZeroShotClassifi
         replace(part, facts=replace(part.facts, notes=notes, partial=partial))
         for part, (notes, partial) in zip(video, changes, strict=True)
     )
-    record = both.record(changed, both.prepare(LABELS))
+    (record,) = both.records([changed], both.prepare(LABELS))
     assert record.notes == ("both", "fake: first", "other: second")  # those of one model name it
     assert record.partial == Partial(0.5, "more")
     assert record.facts is not None and record.facts.sampling == FakeModel.sampling  # the first's

@@ -25,7 +25,6 @@ from zsar_cli.engine.localizing import localize_each
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError
 from zsar_cli.labels import LabelSet
-from zsar_cli.records import VideoRecord
 from zsar_cli.transfer.segments import SegmentSettings
 
 Here = Callable[..., Finished]
@@ -44,8 +43,8 @@ class Light(ZeroShotClassifier):
         settings = EmbedSettings({"window": 1.0, "stride": 0.5, "frames": 4}, workers=workers)
         super().__init__(model, model.bank(), embedding=settings)
 
-    def window_similarity(self, video, labelled):  # type: ignore[no-untyped-def]
-        halves = video[0].windows.reshape(-1, 4, 2, 2).mean(dim=(1, 3))
+    def score(self, rows, labelled):  # type: ignore[no-untyped-def]
+        halves = rows.reshape(-1, 4, 2, 2).mean(dim=(1, 3))
         return torch.cat([halves * 5, torch.zeros(len(halves), 1)], dim=1)
 
 
@@ -91,7 +90,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def localize(paths: list[str], workers: int = 1) -> list:
     with Light(workers) as classifier:
         labelled = classifier.prepare(LabelSet.from_names(LIGHTS))
-        return list(localize_each(classifier, paths, labelled, SegmentSettings()))
+        return list(localize_each(classifier, classifier.embed(paths), labelled, SegmentSettings()))
 
 
 def test_segments_are_where_things_happen(films: list[str]) -> None:
@@ -126,11 +125,8 @@ class Coded(ZeroShotClassifier):
         settings = EmbedSettings({"window": 0.08, "stride": 0.04, "frames": 1}, workers=1)
         super().__init__(model, model.bank(), embedding=settings)
 
-    def window_similarity(self, video, labelled):  # type: ignore[no-untyped-def]
-        return video[0].windows * 5
-
-    def record(self, video, labelled):  # type: ignore[no-untyped-def]
-        return VideoRecord(video[0].facts.path, facts=video[0].facts)
+    def score(self, rows, labelled):  # type: ignore[no-untyped-def]
+        return rows * 5
 
 
 @pytest.mark.parametrize(
@@ -150,7 +146,7 @@ def test_times_are_those_at_which_frames_are_shown(make: Callable[[Path], videos
     end = next((start for start, code in zip(clip.starts, clip.codes, strict=True) if code >= 30), clip.end)
     with Coded() as classifier:
         (record,) = localize_each(
-            classifier, [str(clip.path)], Labelled(LabelSet.from_names(["shown"])), SegmentSettings()
+            classifier, classifier.embed([str(clip.path)]), Labelled(LabelSet.from_names(["shown"])), SegmentSettings()
         )
     assert record.segments is not None
     (found,) = record.segments

@@ -59,5 +59,5 @@ def classify(
             "or compare its similarity between videos"
         )
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
-    records = classifier.classify_each(inputs, labelled)
+    records = classifier.classify_each(inputs, labelled, top_k)
     return run_job(records, inputs, classifier, writer, stop, messages, "classified")

@@ -117,7 +117,7 @@ def localize(
     from zsar_cli.engine.localizing import localize_each
 
     writer = open_writer(format, output, overwrite=overwrite, run=run)
-    records = localize_each(classifier, inputs, labelled, how)
+    records = localize_each(classifier, classifier.embed(inputs), labelled, how)
     return run_job(records, inputs, classifier, writer, stop, messages, "localized")
 
 

@@ -27,12 +27,14 @@ from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
 from zsar_cli.transfer.compose import compose, compose_beside, toward_examples
 from zsar_cli.transfer.explanation import Explanation, explain
 from zsar_cli.transfer.scoring import TransferSettings, aggregate, score_labels, to_shares
-from zsar_cli.video.types import Excerpt
+from zsar_cli.video.types import Excerpt, VideoFacts
 
 if TYPE_CHECKING:
     from zsar_cli.engine.loading import ClassifierSpec
 
 __all__ = ["Classifier", "Labelled", "LabelsLike", "Views", "ZeroShotClassifier"]
+
+CONDITIONED = 30_000_000  # numbers of labels as windows see them, at a time
 
 PathLike = str | os.PathLike[str]
 LabelsLike = LabelSet | str | os.PathLike[str] | Iterable[str | Label]
@@ -97,8 +99,12 @@ class Classifier(ABC):
         """Similarity of each window of a video to each label, [N, U], in units of the typical spread over labels."""
 
     @abstractmethod
+    def similarities(self, videos: Sequence[Views], labelled: Labelled) -> Tensor:
+        """Similarity of V embedded videos to each label, [V, U], in units of the typical spread over labels."""
+
     def similarity(self, video: Views, labelled: Labelled) -> Tensor:
-        """Similarity of one embedded video to each label, [U], in units of the typical spread over labels."""
+        """Of one, [U]."""
+        return self.similarities([video], labelled)[0]
 
     @abstractmethod
     def describe(self, labels: LabelSet, examples: Examples | None = None) -> Run:
@@ -142,30 +148,59 @@ class Classifier(ABC):
         if not isinstance(videos, str | os.PathLike):
             return list(self.classify_each([_text(path) for path in videos], labelled))
         (item,) = self.embed([_text(videos)])
-        record = self._record(item, labelled)
+        (record,) = self.records([item], labelled)
         if record.error is not None:
             raise InputError(record.path, record.error.stage, record.error.reason, record.error.decoder)
         return record
 
-    def classify_each(self, inputs: Iterable[str | InputError], labelled: Labelled) -> Iterator[VideoRecord]:
-        """Records in the order of `inputs`, as they are ready; a file that fails gives a record with `error` set."""
+    def classify_each(
+        self, inputs: Iterable[str | InputError], labelled: Labelled, top_k: int | None = None
+    ) -> Iterator[VideoRecord]:
+        """Records in the order of `inputs`, as they are ready; a file that fails gives a record with `error` set.
+
+        Args:
+            top_k: how many labels a record has; None has all.
+        """
         for item in self.embed(inputs):
-            yield self._record(item, labelled)
+            yield from self.records([item], labelled, top_k)
 
-    def _record(self, item: Views | InputError, labelled: Labelled) -> VideoRecord:
-        return VideoRecord.failed(item) if isinstance(item, InputError) else self.record(item, labelled)
+    def records(
+        self, videos: Sequence[Views | InputError], labelled: Labelled, top_k: int | None = None
+    ) -> list[VideoRecord]:
+        """The best labels of embedded videos, best first, in one go; of those that failed, why.
 
-    def record(self, video: Views, labelled: Labelled) -> VideoRecord:
-        """All labels for one embedded video, best first."""
-        facts = video[0].facts
-        similarity = self.similarity(video, labelled)
-        if not torch.isfinite(similarity).all():
-            return VideoRecord.failed(InputError(facts.path, "model", "its similarities are not finite numbers"))
-        shares = to_shares(similarity[None], self.sharpness)[0].tolist()
-        order = sorted(range(len(shares)), key=lambda index: (-shares[index], index))
-        names, values = labelled.labels.names, similarity.tolist()
-        predictions = tuple(Prediction(names[index], shares[index], values[index]) for index in order)
-        return VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows))
+        Args:
+            top_k: how many labels; None gives all.
+        """
+        embedded = [video for video in videos if not isinstance(video, InputError)]
+        similarity = self.similarities(embedded, labelled) if embedded else torch.zeros(0, len(labelled.labels))
+        finite = torch.isfinite(similarity).all(dim=1)
+        shares = to_shares(similarity.nan_to_num(), self.sharpness)
+        order = torch.sort(shares, dim=1, descending=True, stable=True).indices[:, :top_k]
+        best = (rows.gather(1, order).tolist() for rows in (shares, similarity))
+        rows = zip(embedded, finite.tolist(), order.tolist(), *best, strict=True)
+        names = labelled.labels.names
+        found = []
+        for video in videos:
+            if isinstance(video, InputError):
+                found.append(VideoRecord.failed(video))
+                continue
+            _, usable, labels, scores, values = next(rows)
+            facts = self.facts(video)
+            if not usable:
+                wrong = InputError(facts.path, "model", "its similarities are not finite numbers")
+                found.append(VideoRecord.failed(wrong))
+                continue
+            predictions = tuple(
+                Prediction(names[label], score, value)
+                for label, score, value in zip(labels, scores, values, strict=True)
+            )
+            found.append(VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows)))
+        return found
+
+    def facts(self, video: Views) -> VideoFacts:
+        """What is known of the file, as the first model sees it."""
+        return video[0].facts
 
     def close(self) -> None:
         """End the decode processes and close the cache. Both come back when they are needed again."""
@@ -256,14 +291,26 @@ class ZeroShotClassifier(Classifier):
     def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
         """Blended similarity of each window to each label, [N, U]."""
         (own,) = video
-        visual, text = self._seen_by(own.windows, labelled.text)
+        return self.score(own.windows, labelled)
+
+    def score(self, rows: Tensor, labelled: Labelled) -> Tensor:
+        """Similarity of windows to each label: rows of the model's `encode_video` -> [N, U]."""
+        most = len(rows)
+        if isinstance(self.model, ConditionsText) and labelled.text is not None:  # its labels are [N, U, D]
+            most = max(1, CONDITIONED // labelled.text.numel())
+        return torch.cat([self._score(part, labelled) for part in torch.split(rows, max(most, 1))])
+
+    def _score(self, rows: Tensor, labelled: Labelled) -> Tensor:
+        visual, text = self._seen_by(rows, labelled.text)
         if text is not None and labelled.examples is not None:
             text = toward_examples(text, labelled.examples)
         return score_labels(visual, self.transfer, self.bank, labelled.prototypes, text)
 
-    def similarity(self, video: Views, labelled: Labelled) -> Tensor:
-        """Similarity of one video to each label, [U]: of its windows, aggregated."""
-        return aggregate(self.window_similarity(video, labelled), self.transfer.aggregate)
+    def similarities(self, videos: Sequence[Views], labelled: Labelled) -> Tensor:
+        """Similarity of videos to each label, [V, U]: of their windows, aggregated."""
+        counts = [len(own.windows) for (own,) in videos]
+        rows = self.score(torch.cat([own.windows for (own,) in videos]), labelled)
+        return torch.stack([aggregate(part, self.transfer.aggregate) for part in torch.split(rows, counts)])
 
     def _seen_by(self, rows: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Visual embeddings [N, D] of rows of `encode_video`, and the labels, rewritten by a model that does so."""

@@ -20,8 +20,9 @@ from zsar_cli.engine.pipeline import Pipeline
 from zsar_cli.errors import UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import Specialist
-from zsar_cli.records import Run, VideoRecord
+from zsar_cli.records import Run
 from zsar_cli.transfer.scoring import decide_among
+from zsar_cli.video.types import VideoFacts
 
 __all__ = ["Ensemble", "JointLabelled"]
 
@@ -108,26 +109,26 @@ class Ensemble(Classifier):
             member.window_similarity((seen,), ready)
             for member, seen, ready in zip(self.members, video, labelled.parts, strict=True)
         ]
-        return torch.stack([self._joint(rows, labelled) for rows in zip(*parts, strict=True)])
+        return self._joint(parts, labelled)
 
-    def similarity(self, video: Views, labelled: Labelled) -> Tensor:
-        """Weighted mean of the members' similarities, then as the specialists decide, [U]."""
+    def similarities(self, videos: Sequence[Views], labelled: Labelled) -> Tensor:
+        """Weighted mean of the members' similarities, then as the specialists decide, [V, U]."""
         assert isinstance(labelled, JointLabelled)
         parts = [
-            member.similarity((seen,), ready)
-            for member, seen, ready in zip(self.members, video, labelled.parts, strict=True)
+            member.similarities([(video[number],) for video in videos], ready)
+            for number, (member, ready) in enumerate(zip(self.members, labelled.parts, strict=True))
         ]
         return self._joint(parts, labelled)
 
     def _joint(self, parts: Sequence[Tensor], labelled: JointLabelled) -> Tensor:
-        """The members' similarities, [U] each, as one."""
+        """The members' similarities, [N, U] each, as one."""
         mean = torch.stack([weight * part for weight, part in zip(self.weights, parts, strict=True)]).sum(dim=0)
         for part, known in zip(parts, labelled.known, strict=True):
             if known is not None:
                 mean = decide_among(mean, part, known, self.sharpness)
         return mean
 
-    def record(self, video: Views, labelled: Labelled) -> VideoRecord:
+    def facts(self, video: Views) -> VideoFacts:
         """As the first member sees the file; damage is the smallest share any of them read. A note that not all share
         names its model."""
         all_facts = [part.facts for part in video]
@@ -138,12 +139,11 @@ class Ensemble(Classifier):
             for member, facts in zip(self.members, all_facts, strict=True)
             for note in facts.notes
         ]
-        facts = replace(
+        return replace(
             all_facts[0],
             partial=min(damaged, key=lambda partial: partial.share, default=None),
             notes=tuple(dict.fromkeys(notes)),
         )
-        return super().record((replace(video[0], facts=facts), *video[1:]), labelled)
 
     def describe(self, labels: LabelSet, examples: Examples | None = None) -> Run:
         """All models by name and fingerprint, joined by " + ", and each one's settings with its bank and its weight,

@@ -17,30 +17,31 @@ FEWEST = 5  # windows; the background of a label is not known from fewer
 
 
 def localize_each(
-    classifier: Classifier, inputs: Iterable[str | InputError], labelled: Labelled, how: SegmentSettings
+    classifier: Classifier, videos: Iterable[Views | InputError], labelled: Labelled, how: SegmentSettings
 ) -> Iterator[VideoRecord]:
-    """Records as of `Classifier.classify_each`, with segments.
+    """Records of embedded videos as of `Classifier.classify_each`, with segments.
 
     A video of fewer than `FEWEST` windows has none, and a note.
 
     Raises:
         UsageError: the models of an ensemble divide a video into different windows.
     """
-    for item in classifier.embed(inputs):
-        if isinstance(item, InputError):
-            yield VideoRecord.failed(item)
+    for video in videos:
+        (record,) = classifier.records([video], labelled)
+        if isinstance(video, InputError) or record.error is not None:
+            yield record
         else:
-            yield _localized(classifier, item, labelled, how)
+            yield _localized(classifier, video, labelled, how, record)
 
 
-def _localized(classifier: Classifier, video: Views, labelled: Labelled, how: SegmentSettings) -> VideoRecord:
-    record = classifier.record(video, labelled)
-    if record.error is not None or record.facts is None:
-        return record
+def _localized(
+    classifier: Classifier, video: Views, labelled: Labelled, how: SegmentSettings, record: VideoRecord
+) -> VideoRecord:
     count = len(video[0].windows)
     if count < FEWEST:
         note = f"{count} window{'s' * (count != 1)}, too few to compare with each other; give a shorter --stride"
-        facts = replace(record.facts, notes=(*record.facts.notes, note))
+        facts = classifier.facts(video)
+        facts = replace(facts, notes=(*facts.notes, note))
         return replace(record, facts=facts, segments=())
     similarity = classifier.window_similarity(video, labelled).double().cpu().numpy()
     scenes = scene_borders([part.windows.double().numpy() for part in video], how.change)

@@ -26,7 +26,7 @@ from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.assembly import together
 from zsar_cli.video.decoding import Part
 from zsar_cli.video.reader import decoder_versions, reader_of
-from zsar_cli.video.types import Excerpt, Partial, Sampling, VideoFacts, VideoInfo, View, Window, WindowBatch
+from zsar_cli.video.types import Excerpt, Sampling, VideoFacts, View, Window, WindowBatch
 from zsar_cli.video.workers import DecodePool
 
 __all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch", "processors"]
@@ -352,17 +352,9 @@ def _to_meta(item: Embedding) -> dict[str, Any]:
 
 
 def _from_cache(path: str, windows: Tensor, meta: dict[str, Any]) -> Embedding:
-    facts = {
-        **meta,
-        "path": path,
-        "info": VideoInfo(**meta["info"]),
-        "sampling": Sampling(**meta["sampling"]),
-        "partial": Partial(**meta["partial"]) if meta["partial"] else None,
-        "times": tuple(meta["times"]),
-        "notes": tuple(meta["notes"]),
-    }
-    spans = torch.tensor(facts.pop("spans"), dtype=torch.float64)
-    return Embedding(VideoFacts(**facts), spans, windows)
+    facts = {name: value for name, value in meta.items() if name != "spans"}
+    spans = torch.tensor(meta["spans"], dtype=torch.float64)
+    return Embedding(VideoFacts.from_dict({**facts, "path": path}), spans, windows)
 
 
 def processors() -> int:

@@ -136,18 +136,18 @@ def decide_among(general: Tensor, special: Tensor, known: Tensor, sharpness: flo
     p being the shares of `to_shares`. So the special model never weighs a label it knows against one it does not.
 
     Args:
-        general, special: similarities [U].
+        general, special: similarities [N, U].
         known: bool [U].
         sharpness: of the shares.
 
     Returns:
-        similarities [U] whose shares are p; `general` where fewer than two labels are known.
+        similarities [N, U] whose shares are p; `general` where fewer than two labels are known.
     """
     if known.sum() < 2:
         return general
-    together = torch.logsumexp(sharpness * general[known], dim=0)
+    together = torch.logsumexp(sharpness * general[:, known], dim=1, keepdim=True)
     result = general.clone()
-    result[known] = (together + torch.log_softmax(sharpness * special[known], dim=0)) / sharpness
+    result[:, known] = (together + torch.log_softmax(sharpness * special[:, known], dim=1)) / sharpness
     return result
 
 

@@ -7,8 +7,9 @@ first frame a player shows (0 = first frame).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +149,19 @@ class VideoFacts:
     times: tuple[float, ...] = ()
     partial: Partial | None = None
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VideoFacts:
+        """From what `dataclasses.asdict` made of facts, and JSON perhaps of that."""
+        made = {
+            **values,
+            "info": VideoInfo(**values["info"]),
+            "sampling": Sampling(**values["sampling"]),
+            "partial": Partial(**values["partial"]) if values["partial"] else None,
+            "times": tuple(values["times"]),
+            "notes": tuple(values["notes"]),
+        }
+        return cls(**made)
 
 
 @dataclass(frozen=True)
