@@ -18,9 +18,11 @@ from zsar_cli.cli import (
     evaluate,
     evaluate_localization,
     explain,
+    library,
     localize,
     models,
     prototypes,
+    search,
     train,
 )
 from zsar_cli.cli.console import PROGRESS_EVERY, Messages
@@ -77,6 +79,7 @@ def _variables(command: Any) -> Iterator[str]:
 # In the order of the list that --help shows.
 app.command("classify", epilog=EPILOG)(guarded(classify.classify))
 app.command("localize", epilog=EPILOG)(guarded(localize.localize))
+app.command("search", epilog=EPILOG)(guarded(search.search))
 app.command("cut", epilog=EPILOG)(guarded(cut.cut))
 app.command("explain", epilog=EPILOG)(guarded(explain.explain))
 app.command("train", epilog=EPILOG)(guarded(train.train))
@@ -84,5 +87,6 @@ app.command("evaluate", epilog=EPILOG)(guarded(evaluate.evaluate))
 app.command("evaluate-localization", epilog=EPILOG)(guarded(evaluate_localization.evaluate_localization))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
+app.add_typer(library.app, name="library")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.engine import read_examples, read_labels
-from zsar_cli.cli.jobs import Paths, StopOptions, format_option, make_ready, run_job
+from zsar_cli.cli.jobs import Paths, StopOptions, find_videos, format_option, make_ready, run_job
 from zsar_cli.cli.options import option
 from zsar_cli.report.formats import FORMATS
 
@@ -39,9 +38,10 @@ def classify(
 ) -> int:
     """Say which of your labels happens in each video.
 
+    PATH may be a library (zsar library), and then no file is read.
+
     Example: zsar classify videos/ --labels actions.txt -o results.jsonl
     """
-    from zsar_cli.data.inputs import find_inputs
     from zsar_cli.report.formats import check_format, format_for, open_writer
     from zsar_cli.report.output import check_target
 
@@ -51,13 +51,18 @@ def classify(
     label_set = read_labels(labels, label, messages, examples)
     format = check_format(format) if format else format_for(output)
     check_target(output, overwrite)
-    inputs = find_inputs(paths, sys.stdin)
-    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages)
+    library, inputs = find_videos(paths)
+    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages, library)
     if len(label_set) == 1:
         messages.warning(
             "one label alone has nothing to compare with: its score is 1 whatever a video shows; give others as well, "
             "or compare its similarity between videos"
         )
     writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
-    records = classifier.classify_each(inputs, labelled, top_k)
+    if library is not None:
+        from zsar_cli.engine.stored import classify_stored
+
+        records = classify_stored(library, classifier, labelled, top_k)
+    else:
+        records = classifier.classify_each(inputs, labelled, top_k)
     return run_job(records, inputs, classifier, writer, stop, messages, "classified")

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from zsar_cli.data.examples import Example
     from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
     from zsar_cli.engine.examples import Examples
+    from zsar_cli.store.library import Library
 
 __all__ = [
     "BUILTIN",
     "cache_folder",
     "check_languages",
+    "in_windows",
     "open_classifier",
     "open_one",
     "read_examples",
@@ -34,6 +36,7 @@ __all__ = [
 BUILTIN = "builtin"
 MANY_LABELS = 10_000  # more than this are worth a word
 NAMED = 10  # labels in one warning
+WINDOW = 4.0  # seconds, where none is given; short actions last about as long
 
 
 def cache_folder(given: Path | None) -> Path:
@@ -132,15 +135,24 @@ def open_classifier(
     models: ModelOptions,
     compute: ComputeOptions | None = None,
     reading: VideoOptions | None = None,
+    library: Library | None = None,
 ) -> Classifier:
     """Load the models that the options ask for, once nothing of the options is to be refused without them.
 
+    Args:
+        library: whose vectors the models are to work on; where the options do not say which models and windows, those
+            of the library.
+
     Raises:
         ZsarError: as `ClassifierSpec.build`.
+        UsageError: the library holds vectors that are made in another way.
     """
     compute, reading = compute or ComputeOptions(), reading or VideoOptions()
-    names = models.model or [BUILTIN]
     sampling = _sampling(reading)
+    names = models.model or [BUILTIN]
+    if library is not None:
+        names = models.model or [model.name for model in library.spec.models]
+        sampling = {**library.spec.sampling, **sampling}
     from zsar_cli.engine.checks import check_models
 
     chosen: dict[str, Any] = {
@@ -167,6 +179,11 @@ def open_classifier(
     )
     with without_banner():
         classifier = spec.build(messages.warning)
+    if library is not None:
+        from zsar_cli.engine.adding import spec_of
+
+        kept = library.spec.of([member.model.name for member in classifier.members], library.folder)
+        kept.require(spec_of(classifier, [model.width for model in kept.models]), library.folder)
     for member in classifier.members:
         one = member.model
         messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
@@ -197,6 +214,14 @@ def _sampling(reading: VideoOptions) -> dict[str, Any]:
         if value not in allowed:
             raise UsageError(f"--{name} {value}: unknown; allowed: {', '.join(allowed)}")
     return sampling
+
+
+def in_windows(reading: VideoOptions) -> VideoOptions:
+    """Windows of a length, unless a number of them is given; by default each overlaps the next by half."""
+    if reading.windows is not None:
+        return reading
+    window = WINDOW if reading.window is None else reading.window
+    return replace(reading, window=window, stride=window / 2 if reading.stride is None else reading.stride)
 
 
 def _text(path: Path | None) -> str | None:

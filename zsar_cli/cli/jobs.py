@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,17 +15,19 @@ from zsar_cli.cli.console import Messages, Progressing, one_place
 from zsar_cli.cli.engine import check_languages, open_classifier, see_examples
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
+from zsar_cli.errors import UsageError
 from zsar_cli.records import Summary
 
 if TYPE_CHECKING:
     from zsar_cli.data.examples import Example
-    from zsar_cli.engine.classifier import Classifier, Labelled
+    from zsar_cli.engine.classifier import Classifier, Labelled, Views
     from zsar_cli.errors import InputError
     from zsar_cli.labels import LabelSet
     from zsar_cli.records import Run, VideoRecord
     from zsar_cli.report.writer import Writer
+    from zsar_cli.store.library import Library
 
-__all__ = ["Paths", "StopOptions", "format_option", "make_ready", "run_job"]
+__all__ = ["Paths", "StopOptions", "find_videos", "format_option", "make_ready", "run_job", "videos_of"]
 
 FAR_APART = 20.0  # seconds between frames from which on a video may hold much that no frame shows
 
@@ -63,19 +67,51 @@ def format_option(names: Sequence[str]) -> Any:
 
 def make_ready(
     labels: LabelSet, examples: Sequence[Example], models: options.ModelOptions, compute: options.ComputeOptions,
-    reading: options.VideoOptions, messages: Messages,
+    reading: options.VideoOptions, messages: Messages, library: Library | None = None,
 ) -> tuple[Classifier, Labelled, Run]:  # fmt: skip
     """The classifier, the labels made ready for it, and what its results depend on; says what the user should know.
 
     Raises:
         ZsarError: see `open_classifier` and `see_examples`.
     """
-    classifier = open_classifier(messages, models, compute, reading)
+    classifier = open_classifier(messages, models, compute, reading, library)
     check_languages(classifier, labels, messages)
     seen = see_examples(classifier, examples, messages)
     labelled = classifier.prepare(labels, seen)
     _tell_specialists(classifier, labelled, messages)
-    return classifier, labelled, classifier.describe(labels, seen)
+    run = classifier.describe(labels, seen)
+    return classifier, labelled, run if library is None else replace(run, precision="kept as float16")
+
+
+def find_videos(paths: Sequence[str]) -> tuple[Library | None, Sequence[str | InputError]]:
+    """The library that is the one path, and what is in it; or None, and the inputs behind the paths.
+
+    Raises:
+        UsageError: a library is one of several paths, or as `find_inputs`.
+    """
+    from zsar_cli.data.inputs import find_inputs
+    from zsar_cli.store.library_spec import is_library
+
+    libraries = [path for path in paths if is_library(path)]
+    if not libraries:
+        return None, find_inputs(paths, sys.stdin)
+    if len(paths) > 1:
+        raise UsageError(f"{libraries[0]} is a library: give it alone, or 'zsar library add' to it what is to be in it")
+    from zsar_cli.store.library import Library
+
+    library = Library(Path(paths[0]))
+    return library, library.videos.paths
+
+
+def videos_of(
+    classifier: Classifier, library: Library | None, inputs: Sequence[str | InputError]
+) -> Iterator[Views | InputError]:
+    """Embedded videos, out of the library where there is one."""
+    if library is None:
+        return classifier.embed(inputs)
+    from zsar_cli.engine.stored import stored_videos
+
+    return stored_videos(library, classifier)
 
 
 def run_job(

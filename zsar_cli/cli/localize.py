@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
-from zsar_cli.cli.engine import read_examples, read_labels
-from zsar_cli.cli.jobs import Paths, StopOptions, format_option, make_ready, run_job
+from zsar_cli.cli.engine import in_windows, read_examples, read_labels
+from zsar_cli.cli.jobs import Paths, StopOptions, find_videos, format_option, make_ready, run_job, videos_of
 from zsar_cli.cli.options import option
 from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["SegmentOptions", "localize"]
 
 SEGMENTS = "Segments"
-WINDOW = 4.0  # seconds, where none is given; short actions last about as long
 
 Format = Annotated[str | None, format_option(FORMATS + SEGMENT_FORMATS)]
 Onset = Annotated[
@@ -92,11 +90,10 @@ def localize(
 
     A video is divided into scenes that look alike, and a label is found in those where it stands out from the rest of
     the same video; what lasts for most of it is its background.
-    Segments of different labels may overlap.
+    Segments of different labels may overlap. PATH may be a library (zsar library), and then no file is read.
 
     Example: zsar localize film.mp4 --labels actions.txt -o segments.jsonl
     """
-    from zsar_cli.data.inputs import find_inputs
     from zsar_cli.report.formats import check_format, check_paths, format_for, open_writer
     from zsar_cli.report.output import check_target
 
@@ -107,23 +104,16 @@ def localize(
     label_set = read_labels(labels, label, messages, examples)
     format = check_format(format, segments=True) if format else format_for(output, segments=True)
     check_target(output, overwrite)
-    inputs = find_inputs(paths, sys.stdin)
+    library, inputs = find_videos(paths)
     check_paths(format, [item if isinstance(item, str) else item.path for item in inputs])
-    reading = _windows(reading)
-    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages)
+    reading = reading if library is not None else in_windows(reading)
+    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages, library)
     if reading.window is not None:
         messages.info(f"windows of {reading.window:g} s, one every {reading.stride:g} s (--window, --stride)")
     run = replace(run, settings={**run.settings, "segments": asdict(how)})
     from zsar_cli.engine.localizing import localize_each
 
+    videos = videos_of(classifier, library, inputs)
     writer = open_writer(format, output, overwrite=overwrite, run=run)
-    records = localize_each(classifier, classifier.embed(inputs), labelled, how)
+    records = localize_each(classifier, videos, labelled, how)
     return run_job(records, inputs, classifier, writer, stop, messages, "localized")
-
-
-def _windows(reading: options.VideoOptions) -> options.VideoOptions:
-    """Windows of a length, unless a number of them is given; by default each overlaps the next by half."""
-    if reading.windows is not None:
-        return reading
-    window = WINDOW if reading.window is None else reading.window
-    return replace(reading, window=window, stride=window / 2 if reading.stride is None else reading.stride)

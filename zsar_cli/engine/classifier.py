@@ -87,6 +87,11 @@ class Classifier(ABC):
 
     @property
     @abstractmethod
+    def weights(self) -> tuple[float, ...]:
+        """How much each model counts; they sum to 1."""
+
+    @property
+    @abstractmethod
     def sharpness(self) -> float:
         """Of the softmax that turns similarities into shares."""
 
@@ -95,8 +100,25 @@ class Classifier(ABC):
         """Labels made ready for `similarity`, those with `examples` (see `see`) by these beside their words."""
 
     @abstractmethod
+    def score(self, rows: Sequence[Tensor], labelled: Labelled) -> Tensor:
+        """Similarity of windows to each label, [N, U], in units of the typical spread over labels.
+
+        Args:
+            rows: for each model its `encode_video` of the windows, [N, D].
+        """
+
     def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
-        """Similarity of each window of a video to each label, [N, U], in units of the typical spread over labels."""
+        """Similarity of each window of a video to each label, [N, U].
+
+        Raises:
+            UsageError: the models divide the video into different windows.
+        """
+        if len({len(part.windows) for part in video}) > 1:
+            counts = ", ".join(
+                f"{model.name} {len(part.windows)}" for model, part in zip(self.pipeline.models, video, strict=True)
+            )
+            raise UsageError(f"the models divide a video into different windows ({counts}); give --window SECONDS")
+        return self.score([part.windows for part in video], labelled)
 
     @abstractmethod
     def similarities(self, videos: Sequence[Views], labelled: Labelled) -> Tensor:
@@ -250,6 +272,11 @@ class ZeroShotClassifier(Classifier):
         return (self,)
 
     @property
+    def weights(self) -> tuple[float]:
+        """All."""
+        return (1.0,)
+
+    @property
     def sharpness(self) -> float:
         """See `TransferSettings`."""
         return self.transfer.sharpness
@@ -288,17 +315,13 @@ class ZeroShotClassifier(Classifier):
             prototypes, weights = compose_beside(prototypes, weights, self.added, *how)
         return Labelled(labels, prototypes, weights, text)
 
-    def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
-        """Blended similarity of each window to each label, [N, U]."""
-        (own,) = video
-        return self.score(own.windows, labelled)
-
-    def score(self, rows: Tensor, labelled: Labelled) -> Tensor:
-        """Similarity of windows to each label: rows of the model's `encode_video` -> [N, U]."""
-        most = len(rows)
+    def score(self, rows: Sequence[Tensor], labelled: Labelled) -> Tensor:
+        """Blended similarity of windows to each label, [N, U]."""
+        (own,) = rows
+        most = len(own)
         if isinstance(self.model, ConditionsText) and labelled.text is not None:  # its labels are [N, U, D]
-            most = max(1, CONDITIONED // labelled.text.numel())
-        return torch.cat([self._score(part, labelled) for part in torch.split(rows, max(most, 1))])
+            most = CONDITIONED // labelled.text.numel()
+        return torch.cat([self._score(part, labelled) for part in torch.split(own, max(most, 1))])
 
     def _score(self, rows: Tensor, labelled: Labelled) -> Tensor:
         visual, text = self._seen_by(rows, labelled.text)
@@ -309,7 +332,7 @@ class ZeroShotClassifier(Classifier):
     def similarities(self, videos: Sequence[Views], labelled: Labelled) -> Tensor:
         """Similarity of videos to each label, [V, U]: of their windows, aggregated."""
         counts = [len(own.windows) for (own,) in videos]
-        rows = self.score(torch.cat([own.windows for (own,) in videos]), labelled)
+        rows = self.score([torch.cat([own.windows for (own,) in videos])], labelled)
         return torch.stack([aggregate(part, self.transfer.aggregate) for part in torch.split(rows, counts)])
 
     def _seen_by(self, rows: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -72,12 +72,17 @@ class Ensemble(Classifier):
         super().__init__(Pipeline(models, members[0].pipeline.settings, members[0].pipeline.cache))
         self._members = tuple(members)
         shares = iter(weight / sum(given) for weight in given)
-        self.weights = tuple(next(shares) if alone is None else 0.0 for alone in self._specialists)
+        self._weights = tuple(next(shares) if alone is None else 0.0 for alone in self._specialists)
 
     @property
     def members(self) -> tuple[ZeroShotClassifier, ...]:
         """One for each model, in the order they were given."""
         return self._members
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of specialists, which are not averaged, 0."""
+        return self._weights
 
     @property
     def sharpness(self) -> float:
@@ -93,21 +98,11 @@ class Ensemble(Classifier):
         )
         return JointLabelled(labels, parts=tuple(parts), known=known)
 
-    def window_similarity(self, video: Views, labelled: Labelled) -> Tensor:
-        """Weighted mean of the members' similarities, window by window, then as the specialists decide, [N, U].
-
-        Raises:
-            UsageError: the members divide a video into different windows.
-        """
-        if len({len(part.windows) for part in video}) > 1:
-            counts = ", ".join(
-                f"{member.model.name} {len(part.windows)}" for member, part in zip(self.members, video, strict=True)
-            )
-            raise UsageError(f"the models divide a video into different windows ({counts}); give --window SECONDS")
+    def score(self, rows: Sequence[Tensor], labelled: Labelled) -> Tensor:
+        """Weighted mean of the members' similarities, window by window, then as the specialists decide, [N, U]."""
         assert isinstance(labelled, JointLabelled)
         parts = [
-            member.window_similarity((seen,), ready)
-            for member, seen, ready in zip(self.members, video, labelled.parts, strict=True)
+            member.score([own], ready) for member, own, ready in zip(self.members, rows, labelled.parts, strict=True)
         ]
         return self._joint(parts, labelled)
 

@@ -14,7 +14,7 @@ from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import Output
 from zsar_cli.report.writer import Writer
 
-__all__ = ["TableWriter"]
+__all__ = ["TableWriter", "bar_mark", "time_text"]
 
 _BAR = 20  # characters of the longest bar, which is that of the best score of a video
 _STRIP = 60  # characters that a video lasts
@@ -30,11 +30,7 @@ class TableWriter(Writer):
         self._console = Console(
             file=io.StringIO(), force_terminal=output.is_terminal, legacy_windows=False, highlight=False
         )
-        try:
-            "█".encode(output.encoding)
-            self._mark = "█" * output.is_terminal
-        except UnicodeEncodeError:
-            self._mark = "#" * output.is_terminal
+        self._mark = bar_mark(output)
 
     def _record(self, record: VideoRecord) -> bytes:
         with self._console.capture() as capture:
@@ -97,6 +93,15 @@ class TableWriter(Writer):
             yield line.append("".join(strip), style="green")
 
 
+def bar_mark(output: Output) -> str:
+    """What bars are drawn of: on a terminal what it can show, elsewhere nothing."""
+    try:
+        "█".encode(output.encoding)
+    except UnicodeEncodeError:
+        return "#" * output.is_terminal
+    return "█" * output.is_terminal
+
+
 def _rounded(value: float) -> float:
     return round(value, 3) + 0.0  # not -0.000
 
@@ -110,13 +115,13 @@ def _best(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
 def _times(segments: tuple[Segment, ...]) -> Iterator[Text]:
     if not segments:
         yield Text("  none of the labels stands out at any time", style="yellow")
-    width = max((len(_clock(segment.end)) for segment in segments), default=0)
+    width = max((len(time_text(segment.end)) for segment in segments), default=0)
     for segment in segments:
-        times = f"{_clock(segment.start):>{width}} - {_clock(segment.end):>{width}}"
+        times = f"{time_text(segment.start):>{width}} - {time_text(segment.end):>{width}}"
         yield Text(f"  {times}  {segment.similarity:>6.2f}  {printable(segment.label)}")
 
 
-def _clock(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     """For example 0:07.5 or 1:02:07.5."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)

@@ -1,0 +1,254 @@
+"""`zsar library`: window embeddings of many videos in a folder, to be asked again and again."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsar_cli.cli import options
+from zsar_cli.cli.console import Messages, Progressing, show
+from zsar_cli.cli.engine import in_windows, open_classifier
+from zsar_cli.cli.guard import SOME_FAILED, guarded
+from zsar_cli.cli.jobs import Paths
+from zsar_cli.cli.options import option
+from zsar_cli.errors import UsageError
+from zsar_cli.report.escaping import printable
+
+if TYPE_CHECKING:
+    from zsar_cli.engine.adding import Outcome
+    from zsar_cli.engine.classifier import Classifier
+    from zsar_cli.errors import InputError
+    from zsar_cli.store.library import Library
+
+__all__ = ["Folder", "app"]
+
+app = typer.Typer(help="Embed videos once, to ask them again and again.",
+                  no_args_is_help=True)  # fmt: skip
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the library.", metavar="LIB")]
+Part = Annotated[
+    str | None,
+    option("--shard", "Take only the i-th of n parts of the videos, for n processes or machines: i/n.", metavar="I/N"),
+]
+Prune = Annotated[bool, option("--prune", "Then take out what lay under the paths and is there no more.")]
+Again = Annotated[bool, option("--again", "Try videos that failed before once more.")]
+
+
+@options.grouped
+def add(
+    library: Folder,
+    paths: Paths,
+    config: options.Config = None,
+    *,
+    shard: Part = None,
+    prune: Prune = False,
+    again: Again = False,
+    model: options.ModelNames = None,
+    seen_labels: options.SeenLabels = None,
+    compute: options.ComputeOptions,
+    reading: options.VideoOptions,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Read videos and keep their embeddings in a library, which is made where there is none.
+
+    What is in it already is not read again, wherever it lies by now; what changed is replaced. A job that was killed
+    is gone on with by the same command, and several may add at once. Which models, and which windows of a video, is
+    settled when the library is made.
+
+    Example: zsar library add films.lib films/
+    """
+    from zsar_cli.data.inputs import find_inputs
+    from zsar_cli.store.library import Library
+    from zsar_cli.store.library_spec import is_library
+
+    messages = Messages(quiet, verbose)
+    mine = _part(shard)
+    inputs = [item for item in find_inputs(paths, sys.stdin) if not isinstance(item, str) or mine(item)]
+    there = Library(library) if is_library(library) else None
+    chosen = options.ModelOptions(model=model, seen_labels=seen_labels)
+    classifier = open_classifier(messages, chosen, compute, reading if there else in_windows(reading), there)
+    with classifier:
+        counts = _add(library, there, classifier, inputs, again, messages)
+    into = Library(library)
+    if prune:
+        counts["taken out"] = _prune(into, paths)
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    messages.info(f"{library}: {told or 'nothing to add'}")
+    failed_before = counts["known"] and int(into.videos.failed.sum()) - counts["failed"]
+    if failed_before > 0 and not again:
+        messages.info(f"{failed_before} of its videos failed before; --again tries them once more")
+    if not counts["failed"]:
+        return 0
+    return 1 if counts["failed"] == counts.total() else SOME_FAILED
+
+
+def _add(
+    folder: Path, there: Library | None, classifier: Classifier, inputs: list[str | InputError], again: bool,
+    messages: Messages,
+) -> Counter[str]:  # fmt: skip
+    from zsar_cli.engine.adding import add_videos, make_library
+
+    counts: Counter[str] = Counter(dict.fromkeys(("added", "known", "copy", "moved", "failed"), 0))
+    outcomes = add_videos(there or make_library(folder, classifier), classifier, inputs, again)
+    try:
+        with messages.progress(len(inputs)) as progress:
+            _count(outcomes, counts, progress, messages)
+    except (KeyboardInterrupt, SystemExit):
+        messages.info(f"{folder}: interrupted; {counts['added']} added and kept")
+        raise
+    finally:
+        outcomes.close()
+    return counts
+
+
+def _count(
+    outcomes: Iterable[Outcome], counts: Counter[str], progress: Progressing, messages: Messages
+) -> None:
+    for outcome in outcomes:
+        counts[outcome.what] += 1
+        progress.advance(failed=outcome.error is not None)
+        if outcome.error is not None:
+            messages.error(str(outcome.error))
+        else:
+            messages.detail(f"{outcome.path}: {outcome.what}")
+
+
+def _part(text: str | None) -> Callable[[str], bool]:
+    """Which paths are in the i-th of n parts; by the path alone, so that it does not matter who finds what first.
+
+    Raises:
+        UsageError: it is no part.
+    """
+    if text is None:
+        return lambda path: True
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise UsageError(f"--shard {text}: write the part and their number, such as 1/8 up to 8/8")
+    return lambda path: zlib.crc32(os.fsencode(os.path.abspath(path))) % int(parts) == int(number) - 1
+
+
+def _under(paths: Iterable[str], folders: Sequence[str]) -> list[bool]:
+    """Which of the paths are one of these files or folders, or lie in one."""
+    roots = [os.path.abspath(folder) for folder in folders]
+    inside = tuple(os.path.join(root, "") for root in roots)
+    return [path in roots or path.startswith(inside) for path in paths]
+
+
+def _prune(library: Library, folders: Sequence[str]) -> int:
+    import numpy as np
+
+    videos = library.videos
+    there = zip(_under(videos.paths, folders), videos.paths, strict=True)
+    return library.remove(np.array([inside and not os.path.exists(path) for inside, path in there], bool))
+
+
+def info(library: Folder) -> None:
+    """Say what a library holds.
+
+    Example: zsar library info films.lib
+    """
+    from zsar_cli.store.library import Library
+
+    kept = Library(library)
+    videos, spec = kept.videos, kept.spec
+    files = [file for file in kept.shards.iterdir() if file.is_file()]
+    failed = int(videos.failed.sum())
+    lines = [
+        ("models", ", ".join(f"{one.name} ({one.fingerprint}, {one.width} numbers)" for one in spec.models)),
+        ("frames", ", ".join(f"{name} {value}" for name, value in spec.sampling.items()) or "each model's own"),
+        ("decoder", spec.decoder),
+        ("videos", f"{len(videos) - failed}" + (f", and {failed} that failed" if failed else "")),
+        ("windows", f"{int(videos.counts.sum())}"),
+        ("size", f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB in {len(files)} files"),
+    ]
+    show("\n".join(f"{name:8} {printable(value)}" for name, value in lines))
+    for path, bad in zip(videos.paths, videos.failed.tolist(), strict=True):
+        if bad:
+            show(f"failed   {printable(path)}")
+
+
+Gone = Annotated[list[str], typer.Argument(help="Videos or folders, there or not.", metavar="PATH")]
+
+
+def remove(library: Folder, paths: Gone) -> int:
+    """Take videos out of a library. The files themselves are left alone.
+
+    Example: zsar library remove films.lib films/private/
+    """
+    import numpy as np
+
+    from zsar_cli.store.library import Library
+
+    kept = Library(library)
+    messages = Messages()
+    for path in paths:
+        if not any(_under(kept.videos.paths, [path])):
+            messages.error(f"{path}: nothing in {library} lies there")
+    count = kept.remove(np.array(_under(kept.videos.paths, paths), bool))
+    messages.info(f"{library}: {count} taken out")
+    return 0 if count else 1
+
+
+def verify(library: Folder) -> int:
+    """Read all of a library and compare its check sums.
+
+    Example: zsar library verify films.lib
+    """
+    from zsar_cli.store.library import Library
+
+    kept = Library(library)
+    messages = Messages()
+    bad = 0
+    for problem in kept.problems():
+        messages.error(problem)
+        bad += 1
+    if not bad:
+        messages.info(f"{library}: {len(kept.videos)} videos, all in order")
+    return 1 if bad else 0
+
+
+Others = Annotated[list[Path], typer.Argument(help="Libraries, which stay as they are.", metavar="OTHER")]
+
+
+def merge(library: Folder, others: Others) -> None:
+    """Take all that is in other libraries into one, which is made where there is none.
+
+    Example: zsar library merge all.lib part-1.lib part-2.lib
+    """
+    from zsar_cli.store.library import Library
+
+    sources = [Library(other) for other in others]
+    kept = Library.make(library, sources[0].spec)
+    for source in sources:
+        kept.spec.require(source.spec, library)
+    for source in sources:
+        kept.take(source)
+    Messages().info(f"{library}: {len(kept.videos)} videos")
+
+
+Target = Annotated[
+    Path, option("--output", "A .parquet or .npz file; one row a window.", "-o", panel=options.OUTPUT, metavar="FILE")
+]
+
+
+def export(library: Folder, output: Target, overwrite: options.Overwrite = False) -> None:
+    """Write the vectors of a library to one file, for other tools.
+
+    Example: zsar library export films.lib -o films.parquet
+    """
+    from zsar_cli.report.vectors import write_vectors
+    from zsar_cli.store.library import Library
+
+    write_vectors(Library(library), output, overwrite)
+
+
+for _command in (add, info, remove, verify, export, merge):
+    app.command(_command.__name__)(guarded(_command))

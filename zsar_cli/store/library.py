@@ -1,0 +1,313 @@
+"""A library: a folder of window embeddings of many videos, which grows by what is new.
+
+`library.yaml` says what the embeddings are of; the folder `shards` holds them (see `shards.py`). Nothing in a shard is
+ever changed: a video is what the latest entry about its content says, and a path leads to what the latest entry about
+that path says. So any number of processes may add at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from zsar_cli.errors import OutputError, UsageError, ZsarError
+from zsar_cli.store.entries import Entries, Videos, fold
+from zsar_cli.store.library_spec import SETTINGS, LibrarySpec, is_library
+from zsar_cli.store.shards import (
+    Entry,
+    Half,
+    list_shards,
+    recover,
+    remove_shards,
+    to_numpy,
+    write_shard,
+)
+
+__all__ = ["Block", "Library"]
+
+LARGE = 64_000_000  # bytes of embeddings from which on a shard is left as it is
+SMALL = 16  # smaller shards from which on they become one
+PATIENCE = 600.0  # seconds to wait for another process that puts shards in order
+_ATTEMPTS = 10  # at a list of shards that changes while it is read
+
+
+@dataclass(frozen=True)
+class Block:
+    """Windows of some videos.
+
+    Args:
+        videos: numbers in `Videos`, int64 [v].
+        counts: N of each of them, int64 [v].
+        spans: float64 [n, 2], seconds, of all their windows.
+        vectors: float16 [n, D] for each model that was asked for.
+    """
+
+    videos: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    spans: NDArray[np.float64]
+    vectors: tuple[Half, ...]
+
+
+class Library:
+    """A library that is there, as it was when it was first read.
+
+    Args:
+        folder: of the library.
+
+    Raises:
+        UsageError: it is no library, or of a later format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not is_library(folder):
+            raise UsageError(
+                f"{folder} is no library (it has no {SETTINGS}); 'zsar library add {folder} PATH' makes one"
+            )
+        self.folder, self.shards = folder, folder / "shards"
+        self.spec = LibrarySpec.read(folder / SETTINGS)
+
+    @classmethod
+    def make(cls, folder: Path, spec: LibrarySpec) -> Library:
+        """A new one, or the one that is there.
+
+        Raises:
+            UsageError: there is one of another spec, or a folder or file that is no library.
+            OutputError: it cannot be made.
+        """
+        if not is_library(folder):
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise UsageError(f"{folder} is there and no library; name a new or an empty folder")
+            try:
+                (folder / "shards").mkdir(parents=True, exist_ok=True)
+                part = folder / f"{SETTINGS}.{os.getpid()}.part"
+                part.write_text(spec.to_yaml(), encoding="utf-8")
+                os.replace(part, folder / SETTINGS)
+            except OSError as error:
+                raise OutputError(f"{folder}: a library cannot be made: {error.strerror or error}") from None
+        library = cls(folder)
+        library.spec.require(spec, folder)
+        return library
+
+    @cached_property
+    def videos(self) -> Videos:
+        """What is in it."""
+        return self._all.videos()
+
+    @cached_property
+    def _all(self) -> Entries:
+        for _ in range(_ATTEMPTS):
+            try:
+                return fold(list_shards(self.shards))
+            except FileNotFoundError:  # another process made one shard of several meanwhile
+                continue
+        raise ZsarError(f"{self.folder}: changes all the time; try again")
+
+    def details(self, videos: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Facts and errors of videos, as plain values: {"facts": ..., "error": ..., "precision": ...} of each."""
+        every = self._all
+        source = every.source[videos]
+        found: list[dict[str, Any]] = [{}] * len(videos)
+        for number in np.unique(every.shard[source]):
+            mine = np.flatnonzero(every.shard[source] == number)
+            table = self._about(int(number)).take(every.row[source[mine]])
+            for place, one in zip(mine, table.to_pylist(), strict=True):
+                plain = {key: json.loads(one[key]) if one[key] else None for key in ("facts", "error")}
+                found[place] = {**plain, "precision": one["precision"]}
+        return found
+
+    def _about(self, number: int) -> pa.Table:
+        """What is long of the videos of one shard; kept until another is asked for."""
+        kept: dict[int, pa.Table] = self.__dict__.setdefault("_kept", {})
+        if number not in kept:
+            kept.clear()
+            kept[number] = self._all.shards[number].videos(["facts", "error", "precision"])
+        return kept[number]
+
+    def blocks(self, columns: Sequence[str], wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
+        """All windows, some videos at a time, as they lie; the next are read while these are worked on.
+
+        Args:
+            columns: fingerprints of the models that are asked for.
+            wanted: bool [V], which videos; None takes all.
+        """
+        with ThreadPoolExecutor(1, "library") as reader:
+            blocks = self._blocks(columns, wanted)
+            ahead = reader.submit(next, blocks, None)
+            while (block := ahead.result()) is not None:
+                ahead = reader.submit(next, blocks, None)
+                yield block
+
+    def _blocks(self, columns: Sequence[str], wanted: NDArray[np.bool_] | None) -> Iterator[Block]:
+        every, counts, widths = self._all, self.videos.counts, dict(self.spec.columns)
+        chosen = counts > 0 if wanted is None else wanted & (counts > 0)
+        where, first = every.shard[every.source], every.first[every.source]
+        for number in np.unique(where[chosen]):
+            mine = np.flatnonzero(chosen & (where == number))
+            mine = mine[np.argsort(first[mine])]
+            start = 0
+            try:
+                for table in every.shards[number].groups(["start", "end", *columns]):
+                    stop = start + table.num_rows
+                    inside = mine[(first[mine] >= start) & (first[mine] < stop)]
+                    if len(inside):
+                        yield _block(table, inside, first[inside] - start, counts[inside], columns, widths)
+                    start = stop
+            except FileNotFoundError:
+                raise ZsarError(
+                    f"{self.folder}: another process put its shards in order meanwhile; run again"
+                ) from None
+
+    def recover(self) -> None:
+        """Take over what killed processes left, and make one of many small shards.
+
+        Raises:
+            OutputError: there is no space; nothing is lost.
+        """
+        recover(self.shards)
+        shards = list_shards(self.shards)
+        small = [shard for shard in shards if not shard.is_journal and shard.files[1].stat().st_size < LARGE / 2]
+        if len(small) >= SMALL:
+            self._rewrite({shard.name for shard in small})
+        self.forget()
+
+    def remove(self, gone: NDArray[np.bool_]) -> int:
+        """Take videos out, vectors and all.
+
+        Args:
+            gone: bool [V].
+
+        Returns:
+            how many there were.
+
+        Raises:
+            OutputError: there is no space, or another process works on the shards; what is lost then is space.
+        """
+        videos, every = self.videos, self._all
+        numbers = np.flatnonzero(gone).tolist()
+        if numbers:
+            entries = [Entry(videos.ids[number], videos.paths[number], "removed") for number in numbers]
+            write_shard(self.shards, self.spec.columns, entries)
+            self._rewrite(
+                {every.shards[number].name for number in np.unique(every.shard[every.source[gone]])}, PATIENCE
+            )
+            self.forget()
+        return len(numbers)
+
+    def take(self, other: Library) -> None:
+        """All of another library, whose spec must be the same. What is in both is here once.
+
+        Raises:
+            UsageError: its spec is another.
+            OutputError: there is no space.
+        """
+        self.spec.require(other.spec, self.folder)
+        write_shard(self.shards, self.spec.columns, other._entries(np.ones(len(other.videos), bool)))
+        self.forget()
+
+    def forget(self) -> None:
+        """Read it anew when it is next asked."""
+        for name in ("videos", "_all", "_kept"):
+            self.__dict__.pop(name, None)
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with its files, read with all their check sums."""
+        names = [name for name, _ in self.spec.columns]
+        for shard in list_shards(self.shards):
+            try:
+                owed = int(np.asarray(shard.videos(["windows"]).column("windows")).sum())
+                found = 0
+                for table in shard.groups(["start", "end", *names], checked=True):
+                    found += table.num_rows
+                    for name, width in self.spec.columns:
+                        if not np.isfinite(to_numpy(table.column(name).combine_chunks(), width)).all():
+                            yield f"{shard.files[-1]}: has vectors of {name} that are not finite numbers"
+                if found != owed:
+                    yield f"{shard.files[-1]}: has {found} windows, and its videos {owed}"
+            except (ZsarError, FileNotFoundError) as error:
+                yield str(error)
+
+    def _rewrite(self, names: set[str], patience: float = 0.0) -> None:
+        """Make one shard of several, of what still counts of them; unless another process is at it for longer than
+        `patience` seconds, which does no harm."""
+        lock = filelock.FileLock(self.folder / "rewrite.lock")
+        try:
+            lock.acquire(timeout=patience)
+        except filelock.Timeout:
+            return
+        with lock:
+            self.forget()
+            every = self._all
+            old = [number for number, one in enumerate(every.shards) if one.name in names and not one.is_journal]
+            entries = itertools.chain(self._still(old), self._entries(np.isin(every.shard[every.source], old)))
+            shards = [every.shards[number] for number in old]
+            write_shard(self.shards, self.spec.columns, entries, replaces=[shard.name for shard in shards])
+            remove_shards(self.shards, shards)
+            lock.release(force=True)
+
+    def _still(self, old: Sequence[int]) -> Iterator[Entry]:
+        """What some shards say of videos whose vectors lie in others: that they moved, or that they are gone."""
+        every = self._all
+        moved = every.live[np.isin(every.shard[every.live], old) & ~np.isin(every.shard[every.source], old)]
+        ids = every.table.column("id")
+        elsewhere = set(ids.take(np.flatnonzero(~np.isin(every.shard, old))).to_pylist())
+        dead = np.setdiff1d(np.flatnonzero(np.isin(every.shard, old)), np.concatenate([every.live, every.source]))
+        alive = set(ids.take(every.live).to_pylist())
+        for kind, entries in (("removed", dead), ("moved", moved)):
+            sizes, modified = every.numbers("size", entries), every.numbers("modified", entries)
+            rows = zip(
+                ids.take(entries).to_pylist(), every.paths(entries), sizes, modified, every.numbers("added", entries),
+                strict=True,
+            )  # fmt: skip
+            for one, path, size, changed, added in rows:
+                if kind == "moved" or (one in elsewhere and one not in alive):
+                    yield Entry(one, path, kind, _known(size), _known(changed), added=int(added))
+
+    def _entries(self, wanted: NDArray[np.bool_]) -> Iterator[Entry]:
+        """Videos as they were added, but by what is known now."""
+        names = [name for name, _ in self.spec.columns]
+        for number in np.flatnonzero(wanted & (self.videos.counts == 0)):
+            yield self._entry(int(number))
+        for block in self.blocks(names, wanted):
+            ends = np.cumsum(block.counts)
+            for number, end, count in zip(block.videos, ends, block.counts, strict=True):
+                part = slice(end - count, end)
+                yield self._entry(int(number), block.spans[part], tuple(vectors[part] for vectors in block.vectors))
+
+    def _entry(self, number: int, spans: NDArray[np.float64] | None = None, vectors: Sequence[Half] = ()) -> Entry:
+        videos = self.videos
+        (about,) = self.details(np.array([number]))
+        facts, error = (json.dumps(about[key]) if about[key] is not None else None for key in ("facts", "error"))
+        added = int(self._all.numbers("added", self._all.live[number : number + 1])[0])
+        return Entry(
+            videos.ids[number], videos.paths[number], "video", _known(videos.sizes[number]),
+            _known(videos.modified[number]), about["precision"], facts, error, spans, vectors, added,
+        )  # fmt: skip
+
+
+def _known(number: np.int64) -> int | None:
+    return None if number < 0 else int(number)
+
+
+def _block(
+    table: pa.Table, videos: NDArray[np.int64], first: NDArray[np.int64], counts: NDArray[np.int64],
+    columns: Sequence[str], widths: Mapping[str, int],
+) -> Block:  # fmt: skip
+    """The windows of some videos in a group, whose rows begin at `first`."""
+    spans = np.stack([np.asarray(table.column(name)) for name in ("start", "end")], axis=1)
+    vectors = tuple(to_numpy(table.column(name).combine_chunks(), widths[name]) for name in columns)
+    if counts.sum() < table.num_rows:
+        kept = np.concatenate([np.arange(start, start + count) for start, count in zip(first, counts, strict=True)])
+        spans, vectors = spans[kept], tuple(rows[kept] for rows in vectors)
+    return Block(videos, counts, spans, vectors)
