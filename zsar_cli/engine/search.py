@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +24,7 @@ from zsar_cli.labels import LabelSet
 from zsar_cli.models.base import visual_part
 from zsar_cli.store.entries import Videos
 from zsar_cli.store.library import Library
+from zsar_cli.video.kinds import IMAGE_SUFFIXES
 from zsar_cli.video.types import Excerpt
 
 __all__ = ["Hit", "Query", "SearchSettings", "search"]
@@ -179,7 +184,8 @@ def _scorer(classifier: Classifier, query: Query) -> Callable[[Sequence[Tensor]]
 
 def _example(classifier: Classifier, like: str | Excerpt) -> Callable[[Sequence[Tensor]], Tensor]:
     """From windows as each model sees them to their similarity to an example, [n], in the units of a classifier."""
-    (views,) = classifier.embed([like])
+    with _as_video(like) as source:
+        (views,) = classifier.embed([source])
     if isinstance(views, InputError):
         raise UsageError(f"--like {views.path}: {views.reason}")
     means = [
@@ -195,6 +201,17 @@ def _example(classifier: Classifier, like: str | Excerpt) -> Callable[[Sequence[
         return torch.stack(parts).sum(dim=0)
 
     return score
+
+
+@contextmanager
+def _as_video(like: str | Excerpt) -> Iterator[str | Excerpt]:
+    """A still image as the one frame of a video, which is a folder of images."""
+    if not isinstance(like, str) or os.path.isdir(like) or Path(like).suffix.lower() not in IMAGE_SUFFIXES:
+        yield like
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(like, folder)
+        yield folder
 
 
 def _moments(windows: _Windows, settings: SearchSettings) -> list[_Moment]:
