@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
 from cli_runner import Finished, Runner
 from fake_model import FakeModel
+from PIL import Image
 from videos import write_video
 
 from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
@@ -207,12 +207,20 @@ def test_the_table_names_moments_best_first(zsar_here: Here, library: Path, tmp_
     assert all(str(tmp_path / "films") in line and " - 0:0" in line for line in lines)
 
 
-def test_an_image_will_do_as_an_example(zsar_here: Here, library: Path, tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "films" / "1.mp4")) as file:
-        frame = next(file.decode(video=0)).to_image()
-    frame.save(tmp_path / "still.png")
-    (record,) = zsar_here("search", library, "--like", tmp_path / "still.png", "--top", 1, "-f", "jsonl").records
-    assert record["path"].endswith("1.mp4") and record["start"] == 0.0
+def test_an_image_will_do_as_an_example(zsar_here: Here, tmp_path: Path) -> None:
+    stills = [Image.effect_noise((64, 64), 200).convert("RGB") for _ in range(3)]
+    for number, still in enumerate(stills):
+        (tmp_path / "films" / f"{number}").mkdir(parents=True)
+        for frame in range(50):
+            still.save(tmp_path / "films" / f"{number}" / f"{frame}.png")
+    stills[1].save(tmp_path / "still.png")
+    zsar_here("library", "add", tmp_path / "lib", tmp_path / "films", "--window", 0.4)
+    given = ("--like", tmp_path / "still.png", "--top", 1, "-f", "jsonl")
+    (record,) = zsar_here("search", tmp_path / "lib", *given).records
+    assert record["path"] == str(tmp_path / "films" / "1")
+    assert record["start"] == 0.0 and record["end"] == pytest.approx(2.0)
+    (tmp_path / "broken.png").write_text("x")
+    assert "broken.png" in zsar_here("search", tmp_path / "lib", "--like", tmp_path / "broken.png", code=2).prose
 
 
 @pytest.mark.parametrize(

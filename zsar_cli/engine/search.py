@@ -187,7 +187,7 @@ def _example(classifier: Classifier, like: str | Excerpt) -> Callable[[Sequence[
     with _as_video(like) as source:
         (views,) = classifier.embed([source])
     if isinstance(views, InputError):
-        raise UsageError(f"--like {views.path}: {views.reason}")
+        raise UsageError(f"--like {like if isinstance(like, str) else like.path}: {views.reason}")
     means = [
         normalise(normalise(visual_part(member.model, view.windows), dim=1).mean(dim=0), dim=0)
         for member, view in zip(classifier.members, views, strict=True)
