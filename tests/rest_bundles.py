@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.rest import ClipSettings, minilm_tokens, round_weights, seen_classes, write_rest
+from zsar_cli.models.rest import ClipSettings, round_weights, seen_classes, write_rest
 from zsar_cli.networks.backbones import Backbone, BackboneConfig, open_backbone
 from zsar_cli.networks.rest import RestConfig, RestModel
 from zsar_cli.tensors import seeded
+from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
@@ -35,7 +36,7 @@ def parts(seed: int = 0, **backbone: Any) -> tuple[RestModel, Backbone, torch.Te
 def write(folder: Path, seed: int = 0, changed: bool = False, specialist: float | None = None, **backbone: Any) -> str:
     """Write it; returns its fingerprint."""
     model, network, prototypes = parts(seed, **backbone)
-    seen = seen_classes(model, prototypes, LabelSet.from_names(SEEN).labels, minilm_tokens())
+    seen = seen_classes(model, prototypes, LabelSet.from_names(SEEN).labels, minilm())
     return write_rest(
         folder, name="small", model=model, backbone=network, seen=seen, clip=CLIP, transfer=TRANSFER,
         provenance={"data": "none: random weights"}, changed=changed, specialist=specialist,

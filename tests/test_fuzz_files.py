@@ -111,7 +111,7 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def stand_in(config: backbones.BackboneConfig, *_: object) -> backbones.Backbone:
         return backbones.Backbone(replace(config, posture=False), torch.nn.Linear(1, 1), "stand-in")
 
-    monkeypatch.setattr(rest, "minilm_tokens", Tokens)
+    monkeypatch.setattr(rest, "minilm", Tokens)
     monkeypatch.setattr(rest, "open_backbone", stand_in)
     monkeypatch.setattr(rest, "network_of", lambda config: torch.nn.Linear(1, 1))
     model = rest.RestModel(RestConfig(features=1280, text_features=4, space=4, width=4, depth=1, heads=1))

@@ -23,10 +23,11 @@ from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import Specialist
 from zsar_cli.models.open import load_model
-from zsar_cli.models.rest import RestVideoModel, minilm_tokens, open_rest
+from zsar_cli.models.rest import RestVideoModel, open_rest
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.rest import RestHead
 from zsar_cli.text.encoder import label_texts
+from zsar_cli.text.minilm import minilm
 from zsar_cli.training.scoring import Scorer
 from zsar_cli.video.reader import read_video
 
@@ -61,7 +62,7 @@ def test_it_encodes_as_its_parts_do(bundle: Path) -> None:
     model, (own, backbone, prototypes) = opened(bundle), rest_bundles.parts()
     with torch.inference_mode():
         views = [normalize(own.encode_video(backbone(view)), dim=1) for view in (some_clips(), some_clips().flip(3))]
-        read = minilm_tokens().tokens([[name] for name in UNSEEN])
+        read = minilm().tokens([[name] for name in UNSEEN])
         t = normalize(own.encode_text(read.tokens, read.keep), dim=1)
     torch.testing.assert_close(model.encode_video(some_clips()), (views[0] + views[1]) / 2)
     assert not torch.allclose(views[0], views[1])
@@ -78,7 +79,7 @@ def test_the_engine_scores_as_training_does(bundle: Path, clip: Path) -> None:
     """The classifier on a video against `training.scoring.Scorer` on the grids of its frames."""
     model = opened(bundle)
     own, backbone, prototypes = rest_bundles.parts()
-    tokens, described = minilm_tokens(), Label("diving", descriptions=("a leap into water",))
+    tokens, described = minilm(), Label("diving", descriptions=("a leap into water",))
     labels = LabelSet.from_names([*UNSEEN, described])
     frames = torch.from_numpy(read_video(str(clip), model.sampling, model.geometry).frames)
     with torch.inference_mode():
@@ -233,7 +234,7 @@ def test_it_knows_the_labels_that_are_near_to_a_class_of_its_own(tmp_path: Path)
     rest_bundles.write(tmp_path / "model", specialist=0.75)
     model = opened(tmp_path / "model")
     assert isinstance(model, Specialist)
-    encoder = minilm_tokens()
+    encoder = minilm()
     names = [*SEEN, f"somebody {SEEN[0]}", "melting glaciers", "counting coins"]
     rows = [[encoder.encode([text])[0] for text in (name, f"doing {name}")] for name in names]
     classes = encoder.encode(list(SEEN))

@@ -21,9 +21,9 @@ from rest_features import load_features, run_config
 from torch import Tensor
 
 from zsar_cli.data.dataset import read_dataset
-from zsar_cli.models.rest import minilm_tokens
 from zsar_cli.networks.rest import RestHead, RestModel
 from zsar_cli.text.encoder import label_texts
+from zsar_cli.text.minilm import minilm
 from zsar_cli.text.tokens import TextTokens, TokenEncoder
 from zsar_cli.training.config import OBJECTIVES, TrainConfig
 from zsar_cli.training.scoring import Scorer, embed_clips, mean_per_class
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = read_data(args.dataset, args.names, args.cache, minilm_tokens())
+    data = read_data(args.dataset, args.names, args.cache, minilm())
     config = replace(CONFIG, steps=args.steps)
     seeds = range(args.seed, args.seed + args.splits)
     if args.splits:

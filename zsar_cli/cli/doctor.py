@@ -18,7 +18,7 @@ from zsar_cli.report.escaping import json_text, printable
 __all__ = ["doctor"]
 
 FORMATS = ("table", "json")
-PACKAGES = ("torch", "av", "decord", "pillow", "numpy", "sentence-transformers", "transformers", "safetensors", "typer")
+PACKAGES = ("torch", "av", "decord", "pillow", "numpy", "tokenizers", "transformers", "safetensors", "typer")
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "prores", "mjpeg")
 
 Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]

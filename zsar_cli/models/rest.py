@@ -37,7 +37,6 @@ __all__ = [
     "RestSpecialist",
     "RestText",
     "RestVideoModel",
-    "minilm_tokens",
     "open_rest",
     "round_weights",
     "seen_classes",
@@ -163,12 +162,6 @@ class RestSpecialist(RestVideoModel):
         return known
 
 
-def minilm_tokens() -> TokenEncoder:
-    """The packaged MiniLM, verified, as an encoder of tokens."""
-    packaged = minilm()
-    return TokenEncoder(packaged.folder, packaged.fingerprint, packaged.languages)
-
-
 def seen_classes(model: RestModel, prototypes: Tensor, labels: Sequence[Label], tokens: TokenEncoder) -> PrototypeBank:
     """The bank of a trained model: t of every class and its learned prototype, not yet of any bundle.
 
@@ -249,7 +242,7 @@ def open_rest(name: str, folder: Path, device: torch.device, dtype: torch.dtype)
     Raises:
         ModelError: see `bundle.read_bundle`; or the bundle's settings do not fit its weights.
     """
-    tokens = minilm_tokens()
+    tokens = minilm()
     bundle = read_bundle(folder, KIND, tokens.fingerprint)
     try:
         settings = bundle.settings

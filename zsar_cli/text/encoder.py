@@ -1,20 +1,16 @@
-"""The sentence encoder that turns label text into semantic embeddings."""
+"""What turns label text into semantic embeddings, and what of a label it is given."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from zsar_cli.errors import ModelError
 from zsar_cli.labels import Label
 
-__all__ = ["SentenceEncoder", "TextEncoder", "encode_labels", "label_texts"]
+__all__ = ["TextEncoder", "encode_labels", "label_texts"]
 
 
 class TextEncoder(Protocol):
@@ -30,56 +26,6 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Tensor:
         """[len(texts), E], float32, unit rows, on the CPU."""
         ...
-
-
-class SentenceEncoder:
-    """A sentence-transformers model in a local folder, loaded on first use (that import takes seconds).
-
-    Threads take turns.
-
-    Args:
-        folder: holds config, tokenizer and safetensors weights.
-        fingerprint: what `encode` depends on, for caches and prototype files.
-        languages: see `TextEncoder`.
-    """
-
-    def __init__(self, folder: Path, fingerprint: str, languages: tuple[str, ...] = ()) -> None:
-        self.folder, self.fingerprint, self.languages = folder, fingerprint, languages
-        self._model: Any = None
-        self._lock = threading.Lock()
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """[len(texts), E], float32, unit rows, on the CPU: the same for any device the video model runs on."""
-        with self._lock:
-            if self._model is None:
-                self._model = self._load()
-            rows: Tensor = self._model.encode(
-                list(texts), convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
-            )
-        return rows.float().cpu()
-
-    def _load(self) -> Any:
-        from sentence_transformers import SentenceTransformer
-
-        try:
-            with _no_loading_bars():
-                return SentenceTransformer(str(self.folder), device="cpu", local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the text encoder in {self.folder} cannot be loaded: {error}") from None
-
-
-@contextlib.contextmanager
-def _no_loading_bars() -> Iterator[None]:
-    """transformers draws a bar while it reads weights; a quarter of a second needs none."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def label_texts(label: Label) -> list[str]:

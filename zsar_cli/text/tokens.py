@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from zsar_cli.text.encoder import SentenceEncoder
+from zsar_cli.text.encoder import TextEncoder
 
 __all__ = ["TextTokens", "TokenEncoder"]
 
@@ -35,20 +35,9 @@ class TextTokens:
         return TextTokens(self.tokens[rows], self.keep[rows], self.owner[rows])
 
 
-class TokenEncoder(SentenceEncoder):
-    """The sentence encoder, one step earlier: contextual token embeddings before they are averaged."""
+class TokenEncoder(TextEncoder, Protocol):
+    """A text encoder that also gives what it averages: contextual embeddings of tokens."""
 
     def tokens(self, groups: Sequence[Sequence[str]]) -> TextTokens:
         """Encode the texts of classes; for each class at least one."""
-        texts = [text for group in groups for text in group]
-        owner = [index for index, group in enumerate(groups) for _ in group]
-        if self._model is None:
-            self._model = self._load()
-        rows: list[Tensor] = self._model.encode(texts, output_value="token_embeddings", show_progress_bar=False)
-        longest = max(row.shape[0] for row in rows)
-        tokens = torch.zeros(len(rows), longest, rows[0].shape[1])
-        keep = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            tokens[index, : row.shape[0]] = row.float().cpu()
-            keep[index, : row.shape[0]] = True
-        return TextTokens(tokens, keep, torch.tensor(owner))
+        ...

@@ -19,13 +19,14 @@ from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError, MissingExtraError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.device import resolve_device, resolve_precision
-from zsar_cli.models.rest import minilm_tokens, round_weights, seen_classes, write_rest
+from zsar_cli.models.rest import round_weights, seen_classes, write_rest
 from zsar_cli.networks.backbones import Backbone, open_backbone
 from zsar_cli.networks.rest import class_means
 from zsar_cli.report.plots import draw_curves
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
 from zsar_cli.text.encoder import label_texts
+from zsar_cli.text.minilm import minilm
 from zsar_cli.training.arrays import mapped
 from zsar_cli.training.config import TrainConfig
 from zsar_cli.training.features import Extracted, extract, pack, store_frames
@@ -41,7 +42,7 @@ from zsar_cli.transfer.bank import PrototypeBank
 __all__ = ["Job", "Stopped", "TrainingRun"]
 
 Record = Mapping[str, float]
-PACKAGES = ("torch", "transformers", "sentence-transformers", "av", "numpy")
+PACKAGES = ("torch", "tokenizers", "av", "numpy")
 
 
 class Stopped(Exception):
@@ -109,7 +110,7 @@ class TrainingRun:
         self._precision = precision = resolve_precision(job.precision, device)
         self._log = _event_writer(self.folder) if job.tensorboard and self.first else None
         self.backbone: Backbone = open_backbone(job.config.backbone, device, precision)
-        self._cache, self._tokens = FeatureCache(job.cache), minilm_tokens()
+        self._cache, self._tokens = FeatureCache(job.cache), minilm()
         self._videos: list[Extracted] = []
         self._skipped: list[InputError] = []
         self._features: ClipFeatures | None = None
