@@ -89,6 +89,21 @@ def test_an_embedding_is_the_mean_of_frames_less_the_expectation(model: BuiltinM
             torch.testing.assert_close(found[index], torch.stack(frames).mean(dim=0) - origin, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_frame_has_one_embedding_whatever_its_company(dtype: torch.dtype) -> None:
+    model = BuiltinModel(CPU, dtype)
+    side = model.geometry.size
+    shades = torch.linspace(0, 255, side).outer(torch.linspace(0.2, 1, side))
+    colours = torch.rand(7, 3, generator=torch.Generator().manual_seed(5))
+    tinted = [shades.roll(29 * index, 0)[..., None] * colour for index, colour in enumerate(colours)]
+    frames = torch.stack(tinted).byte()
+    together = model.encode_frames(frames)
+    for index in (0, 3, 6):
+        alone = model.encode_frames(frames[index : index + 1])[0]
+        assert torch.nn.functional.cosine_similarity(alone, together[index], dim=0) > 1 - 1e-5
+    assert torch.nn.functional.cosine_similarity(together[0], together[3], dim=0) < 0.99  # they do differ
+
+
 def test_bank_ranks_the_right_imagenet_class_first_for_its_own_row(model: BuiltinModel) -> None:
     bank = model.bank()
     assert len(bank) == 1000

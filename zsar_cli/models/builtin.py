@@ -20,6 +20,7 @@ from zsar_cli.digests import digest
 from zsar_cli.labels import Label
 from zsar_cli.models.base import FrameModel
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
+from zsar_cli.networks.parts import in_parts
 from zsar_cli.text.encoder import TextEncoder
 from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.bank import PrototypeBank
@@ -31,7 +32,6 @@ from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 __all__ = ["BuiltinModel", "expected_features", "seen_semantic"]
 
 VARIANT = "efficientnet-lite2"
-FRAMES_AT_A_TIME = 8
 ALGORITHM = 1  # of making embeddings from the weights; another way of making them is another space
 
 
@@ -64,14 +64,12 @@ class BuiltinModel(FrameModel):
     def encode_frames(self, frames: Tensor) -> Tensor:
         """uint8 [F, S, S, 3] -> float32 [F, 1280]: pooled features, less their expectation."""
         images = frames.permute(0, 3, 1, 2).to(self.device)
-        # Some frames at a time: their activations are most of what a command needs in memory.
-        features = [self._features(part) for part in torch.split(images, FRAMES_AT_A_TIME)]
-        return torch.cat(features) - self._origin
+        return in_parts(self._features, images).cpu() - self._origin
 
     def _features(self, images: Tensor) -> Tensor:
-        """Bytes [n, 3, S, S] -> pooled features, float32 [n, 1280] on the CPU."""
+        """Bytes [n, 3, S, S] -> pooled features, float32 [n, 1280]."""
         pixels = ((images.to(self._dtype) - 127) / 128).contiguous(memory_format=torch.channels_last)
-        rows: Tensor = self._network(pixels).float().cpu()
+        rows: Tensor = self._network(pixels)
         return rows
 
     def bank(self) -> PrototypeBank:

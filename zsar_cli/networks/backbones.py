@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zsar_cli.errors import ModelError
 from zsar_cli.networks.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
+from zsar_cli.networks.parts import in_parts
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.pose import PoseNetwork, open_pose
 from zsar_cli.networks.posture import PostureFeatures, describe, fill
@@ -157,8 +158,10 @@ class Backbone(nn.Module):
         if self.checkpointing and torch.is_grad_enabled():
             parts = [checkpoint(self._grid, part, use_reentrant=False) for part in torch.split(images, CHUNK)]
             grid = torch.cat(parts)
-        else:
+        elif torch.is_grad_enabled():
             grid = self._grid(images)
+        else:
+            grid = in_parts(self._grid, images)
         grid = grid.reshape(batch, count, *grid.shape[1:])
         (poser,) = self._poser
         if poser is None:

@@ -1,0 +1,50 @@
+"""Padding as TensorFlow does it, and networks over frames in parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from zsar_cli.networks.efficientnet import EfficientNetLite, SameConv
+from zsar_cli.networks.parts import FRAMES, in_parts
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (9, 9), (17, 12), (12, 33), (64, 65)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 6])
+def test_padding_is_that_of_tensorflow(size: tuple[int, int], kernel: int, stride: int, groups: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    conv = SameConv(6, 12, kernel, stride, groups).double()
+    x = torch.randn(2, 6, *size, generator=generator, dtype=torch.float64)
+    # Of the padding that makes ceil(side / stride) outputs, the smaller half goes before, the larger behind.
+    total = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in size]
+    (top, left), (bottom, right) = [pad // 2 for pad in total], [pad - pad // 2 for pad in total]
+    expected = F.conv2d(F.pad(x, (left, right, top, bottom)), conv.weight, conv.bias, stride, groups=groups)
+    assert expected.shape[-2:] == tuple(-(-side // stride) for side in size)
+    torch.testing.assert_close(conv(x), expected)
+
+
+def test_the_network_leaves_its_input_alone_and_can_be_trained() -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite("efficientnet-lite0")
+    images = torch.randn(2, 3, 64, 64)
+    before = images.clone()
+    network(images).sum().backward()
+    assert torch.equal(images, before)
+    gradient = network.stem.weight.grad
+    assert gradient is not None and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, FRAMES - 1, FRAMES, FRAMES + 1, 3 * FRAMES + 2])
+def test_parts_are_of_one_size_and_lose_nothing(count: int) -> None:
+    seen = []
+
+    def double(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return images.flatten(1).float() * 2
+
+    images = torch.randint(0, 256, (count, 3, 2, 2), dtype=torch.uint8)
+    assert torch.equal(in_parts(double, images), images.flatten(1).float() * 2)
+    assert set(seen) <= {FRAMES} or count == 0
