@@ -18,7 +18,7 @@ from zsar_cli.report.csv_format import COLUMNS
 Here = Callable[..., Finished]
 COUNT = 30
 # The keys of docs/formats.md.
-RECORD = {"path", "predictions", "error", "video", "decoder", "sampling", "partial", "notes"}
+RECORD = {"path", "predictions", "error", "content", "video", "decoder", "sampling", "partial", "notes"}
 RUN = {"zsar", "model", "labels", "settings", "bank", "device", "precision", "versions", "notes"}
 
 

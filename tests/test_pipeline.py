@@ -317,6 +317,18 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(videos: list[str], tmp
     assert model.batches
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_facts_name_the_content_of_the_file(videos: list[str], tmp_path: Path, cached: bool) -> None:
+    with EmbeddingCache(tmp_path) as cache:
+        settings = EmbedSettings(workers=1, hashes="full")
+        pipeline = Pipeline([FakeModel()], settings, cache if cached else None)
+        for _ in range(2):  # the second time from the cache
+            found = [item[0].facts.content for item in pipeline.embed(videos[:2]) if not isinstance(item, InputError)]
+            assert found == [content_digest(path, "full") for path in videos[:2]]
+        assert pipeline.content(videos[0]) == found[0] and pipeline.content(str(tmp_path / "none")) is None
+        pipeline.close()
+
+
 def test_a_full_digest_sees_what_a_sampled_one_may_not(tmp_path: Path) -> None:
     data = bytearray(os.urandom(BLOCK * 200))
     first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"

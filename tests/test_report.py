@@ -59,6 +59,7 @@ DONE = VideoRecord(
     facts=VideoFacts(
         "clips/a b.mp4", VideoInfo(320, 240, 7.20720720720, 29.97002997, "h264", "mov,mp4", 90),
         Sampling(frames=2), "pyav", "18.1.0 (FFmpeg 8.0)", (0.0, 3.60360360), notes=("first", "second"),
+        content="sampled:0123.mp4",
     ),
     windows=1,
 )  # fmt: skip
@@ -104,6 +105,7 @@ RECORD_SCHEMA = {
     "segments": (NULL, [{"label": str, "start": float, "end": float, "score": float, "similarity": float,
                          "peak": float}]),
     "error": (NULL, {"stage": str, "reason": str, "decoder": (NULL, str)}),
+    "content": (NULL, str),
     "video": (
         NULL,
         {

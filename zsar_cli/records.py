@@ -146,6 +146,7 @@ class VideoRecord:
             "predictions": [prediction.to_dict() for prediction in self.predictions[:top_k]],
             "segments": None if self.segments is None else [segment.to_dict() for segment in self.segments],
             "error": self.error and self.error.to_dict(),
+            "content": facts and facts.content,
             "video": facts and _values(asdict(facts.info)),
             "decoder": facts and {"name": facts.decoder, "version": facts.decoder_version},
             "sampling": facts and _sampling(facts),

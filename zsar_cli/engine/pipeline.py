@@ -24,6 +24,7 @@ from zsar_cli.errors import InputError
 from zsar_cli.models.base import VideoModel
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.assembly import together
+from zsar_cli.video.content import content_digest
 from zsar_cli.video.decoding import Part
 from zsar_cli.video.reader import decoder_versions, reader_of
 from zsar_cli.video.types import Excerpt, Sampling, VideoFacts, View, Window, WindowBatch
@@ -118,9 +119,8 @@ class Pipeline:
         """
         job = _Job(self, watch)
         hold = lambda: job.held > BUFFER  # noqa: E731
-        choose = job.choose if self.cache is not None else None
         events: Generator[tuple[int, Any], None, None] = self._decoders().stream(
-            job.numbered(inputs), choose, hold, self.settings.hashes
+            job.numbered(inputs), job.choose, hold, self.settings.hashes
         )
         try:
             for number, event in events:
@@ -141,6 +141,12 @@ class Pipeline:
                 self._pool = None
         if self.cache is not None:
             self.cache.close()
+
+    def content(self, path: str) -> str | None:
+        """What tells a file from others (see `content_digest`); not read where the cache knows it unchanged."""
+        how = self.settings.hashes
+        known = self.cache.file_digest(path, how) if self.cache is not None else None
+        return known or content_digest(path, how)
 
     def keys(self, path: str, content: str, within: Window | None = None) -> list[str]:
         """For each model the cache's key: a digest of the content and of everything else that decides embeddings."""
@@ -178,6 +184,7 @@ class _File:
         waiting: windows that are not encoded yet.
         ended: whether all of it was decoded.
         state: of the file before it was digested.
+        content: its digest.
     """
 
     path: str
@@ -189,6 +196,7 @@ class _File:
     waiting: int = 0
     ended: bool = False
     state: FileState | None = None
+    content: str | None = None
 
 
 class _Job:
@@ -223,6 +231,7 @@ class _Job:
     def choose(self, number: int, path: str, content: str | None) -> tuple[int, ...]:
         """Which views of a file must be decoded, now that its content is known; on a thread of the pool."""
         file, cache = self._files[number], self._pipeline.cache
+        file.content = content
         if content is None or cache is None:
             return tuple(range(len(self._pipeline.views)))
         if file.state is not None and file.state == FileState.of(path):
@@ -233,9 +242,10 @@ class _Job:
         """Fetch what the cache has; returns the views of the models that it has nothing for."""
         pipeline = self._pipeline
         assert pipeline.cache is not None
+        file.content = content
         file.keys = pipeline.keys(file.path, content, file.within)
         found = pipeline.cache.get(file.keys)
-        file.known = [_from_cache(file.path, *found[key]) if key in found else None for key in file.keys]
+        file.known = [_from_cache(file.path, content, *found[key]) if key in found else None for key in file.keys]
         missing = {view for view, known in zip(pipeline.view_of, file.known, strict=True) if known is None}
         return tuple(sorted(missing))
 
@@ -310,7 +320,7 @@ class _Job:
         for known, view, parts in zip(file.known, self._pipeline.view_of, file.parts, strict=True):
             if known is None:
                 spans, vectors = (torch.cat(column) for column in zip(*parts, strict=True))
-                known = Embedding(file.facts[view], spans, vectors)
+                known = Embedding(replace(file.facts[view], content=file.content), spans, vectors)
             result.append(known)
         self._keep(file, result)
         self._finish(number, tuple(result))
@@ -348,13 +358,15 @@ def _size(result: Result) -> int:
 
 
 def _to_meta(item: Embedding) -> dict[str, Any]:
-    return {**asdict(item.facts), "spans": item.spans.tolist()}
+    facts = asdict(item.facts)
+    del facts["content"]  # the key knows it
+    return {**facts, "spans": item.spans.tolist()}
 
 
-def _from_cache(path: str, windows: Tensor, meta: dict[str, Any]) -> Embedding:
+def _from_cache(path: str, content: str, windows: Tensor, meta: dict[str, Any]) -> Embedding:
     facts = {name: value for name, value in meta.items() if name != "spans"}
     spans = torch.tensor(meta["spans"], dtype=torch.float64)
-    return Embedding(VideoFacts.from_dict({**facts, "path": path}), spans, windows)
+    return Embedding(VideoFacts.from_dict({**facts, "path": path, "content": content}), spans, windows)
 
 
 def processors() -> int:

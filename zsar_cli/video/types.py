@@ -139,6 +139,8 @@ class VideoFacts:
             one), N * T of them; empty for windows of a given length, whose spans say where they are.
         partial: set where the file is damaged and only part of it was read.
         notes: what the user should know: fewer frames than asked for, key-frame snap and how far off, ...
+        content: what tells the file from others, whatever it is called (see `content.content_digest`), from before it
+            was read; None where it is not known.
     """
 
     path: str
@@ -149,6 +151,7 @@ class VideoFacts:
     times: tuple[float, ...] = ()
     partial: Partial | None = None
     notes: tuple[str, ...] = ()
+    content: str | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VideoFacts:
