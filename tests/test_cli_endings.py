@@ -268,7 +268,7 @@ def test_a_kill_leaves_the_part_file_and_no_process(zsar: Runner, zsar_here: Her
     run = zsar_here("classify", "good0.mp4", *label_options(), "-o", "out.jsonl", cwd=tmp_path, code=1)
     assert run.stderr == (
         f"error: {tmp_path / 'out.jsonl.part'} exists, left by a job that was killed; "
-        "keep it under another name, or --overwrite replaces it\n"
+        "keep it under another name, or --overwrite replaces it, --resume goes on with it\n"
     )
 
 
@@ -279,7 +279,7 @@ def test_a_kill_leaves_the_part_file_and_no_process(zsar: Runner, zsar_here: Her
     ("target", "code", "message"),
     [
         ("none/out.jsonl", 1, "none/out.jsonl: there is no folder none; create it first"),
-        ("taken.jsonl", 1, "taken.jsonl exists; --overwrite replaces it"),
+        ("taken.jsonl", 1, "taken.jsonl exists; --overwrite replaces it, --resume goes on with it\n"),
         (".", 2, ".: its suffix names no format"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.engine import read_examples, read_labels
-from zsar_cli.cli.jobs import Paths, StopOptions, find_videos, format_option, make_ready, run_job
+from zsar_cli.cli.jobs import OutputOptions, Paths, StopOptions, find_videos, format_option, make_ready, run_job
 from zsar_cli.cli.options import option
 from zsar_cli.report.formats import FORMATS
 
@@ -30,8 +30,7 @@ def classify(
     reading: options.VideoOptions,
     top_k: TopK = 5,
     format: Format = None,
-    output: options.OutputFile = None,
-    overwrite: options.Overwrite = False,
+    target: OutputOptions,
     stop: StopOptions,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -42,27 +41,26 @@ def classify(
 
     Example: zsar classify videos/ --labels actions.txt -o results.jsonl
     """
-    from zsar_cli.report.formats import check_format, format_for, open_writer
-    from zsar_cli.report.output import check_target
+    from zsar_cli.report.formats import check_format, format_for
 
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.
     examples = read_examples(like)
     label_set = read_labels(labels, label, messages, examples)
-    format = check_format(format) if format else format_for(output)
-    check_target(output, overwrite)
-    library, inputs = find_videos(paths)
+    format = check_format(format) if format else format_for(target.output)
+    target.check(format)
+    library, inputs = find_videos(paths, target.resume)
     classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages, library)
     if len(label_set) == 1:
         messages.warning(
             "one label alone has nothing to compare with: its score is 1 whatever a video shows; give others as well, "
             "or compare its similarity between videos"
         )
-    writer = open_writer(format, output, overwrite=overwrite, run=run, top_k=top_k)
+    writer, todo = target.open(format, run, inputs, classifier, messages, top_k)
     if library is not None:
         from zsar_cli.engine.stored import classify_stored
 
         records = classify_stored(library, classifier, labelled, top_k)
     else:
-        records = classifier.classify_each(inputs, labelled, top_k)
-    return run_job(records, inputs, classifier, writer, stop, messages, "classified")
+        records = classifier.classify_each(todo, labelled, top_k)
+    return run_job(records, todo, classifier, writer, stop, messages, "classified")

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from zsar_cli.report.writer import Writer
     from zsar_cli.store.library import Library
 
-__all__ = ["Paths", "StopOptions", "find_videos", "format_option", "make_ready", "run_job", "videos_of"]
+__all__ = [
+    "OutputOptions", "Paths", "StopOptions", "find_videos", "format_option", "make_ready", "run_job", "videos_of",
+]  # fmt: skip
 
 FAR_APART = 20.0  # seconds between frames from which on a video may hold much that no frame shows
 
@@ -51,6 +53,61 @@ class StopOptions:
 
     fail_fast: FailFast = False
     max_failures: MaxFailures = None
+
+
+Resume = Annotated[
+    bool,
+    option(
+        "--resume",
+        "Go on with the output file, as .jsonl: skip what is done in it, add what is new, try again what failed.",
+        panel=options.OUTPUT,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go, and what becomes of those that are there."""
+
+    output: options.OutputFile = None
+    overwrite: options.Overwrite = False
+    resume: Resume = False
+
+    def check(self, format: str) -> None:
+        """Refuse at once what could not be written after hours of work.
+
+        Raises:
+            UsageError: the format cannot be resumed.
+            OutputError: see `check_target`.
+        """
+        from zsar_cli.report.output import check_target
+        from zsar_cli.report.resume import check_resume
+
+        if self.resume:
+            check_resume(format, self.output, self.overwrite)
+        check_target(self.output, self.overwrite or self.resume)
+
+    def open(
+        self, format: str, run: Run, inputs: Sequence[str | InputError], classifier: Classifier, messages: Messages,
+        top_k: int | None = None,
+    ) -> tuple[Writer, Sequence[str | InputError]]:  # fmt: skip
+        """The writer, and the inputs that are to be done.
+
+        Raises:
+            ZsarError: see `open_writer` and `ResumedWriter`.
+        """
+        from zsar_cli.report.formats import open_writer
+        from zsar_cli.report.resume import ResumedWriter
+
+        if not self.resume or self.output is None:
+            return open_writer(format, self.output, overwrite=self.overwrite, run=run, top_k=top_k), inputs
+        pipeline = classifier.pipeline
+        writer = ResumedWriter(self.output, run, top_k, pipeline.settings.hashes)
+        todo = writer.lacking(inputs, pipeline.content)
+        for note in writer.notes:
+            messages.warning(note)
+        messages.info(f"{self.output}: {writer.before} of {len(inputs)} done before" if writer.before else "")
+        return writer, todo
 
 
 def format_option(names: Sequence[str]) -> Any:
@@ -83,11 +140,11 @@ def make_ready(
     return classifier, labelled, run if library is None else replace(run, precision="kept as float16")
 
 
-def find_videos(paths: Sequence[str]) -> tuple[Library | None, Sequence[str | InputError]]:
+def find_videos(paths: Sequence[str], resume: bool = False) -> tuple[Library | None, Sequence[str | InputError]]:
     """The library that is the one path, and what is in it; or None, and the inputs behind the paths.
 
     Raises:
-        UsageError: a library is one of several paths, or as `find_inputs`.
+        UsageError: a library is one of several paths, or a job on one is to `resume`; or as `find_inputs`.
     """
     from zsar_cli.data.inputs import find_inputs
     from zsar_cli.store.library_spec import is_library
@@ -97,6 +154,8 @@ def find_videos(paths: Sequence[str]) -> tuple[Library | None, Sequence[str | In
         return None, find_inputs(paths, sys.stdin)
     if len(paths) > 1:
         raise UsageError(f"{libraries[0]} is a library: give it alone, or 'zsar library add' to it what is to be in it")
+    if resume:
+        raise UsageError(f"--resume: {paths[0]} is a library, of which all is done anew in seconds; take --overwrite")
     from zsar_cli.store.library import Library
 
     library = Library(Path(paths[0]))
@@ -126,12 +185,12 @@ def run_job(
     """Write each record as it is ready; returns the exit code.
 
     Args:
-        records: one for each of the inputs, in their order.
+        records: one for each of the inputs, in their order; what the writer has from before is not among them.
         classifier, writer: closed in the end.
         done: what a video is that did not fail, such as "classified".
     """
     watching = writer.output.is_standard and one_place()  # results scroll by among the messages
-    counts = _Counts(len(inputs), done)
+    counts = _Counts(len(inputs) + writer.before, done, writer.before)
     try:
         with classifier, writer, messages.progress(len(inputs), hidden=watching) as progress:
             # A function of its own: CPython 3.13 runs no `__exit__` for an interrupt at the jump of a loop in a `with`.
@@ -139,9 +198,9 @@ def run_job(
     except (KeyboardInterrupt, SystemExit):
         messages.info(str(counts))
         raise
-    if len(inputs) != 1 or counts.summary.failed:
+    if counts.given != 1 or counts.summary.failed:
         messages.info(str(counts))
-    if counts.summary.done == 0:
+    if counts.summary.done + counts.before == 0:
         return 1
     return SOME_FAILED if counts.summary.failed else 0
 
@@ -224,6 +283,7 @@ class _Counts:
 
     given: int
     done: str
+    before: int
     summary: Summary = field(default_factory=Summary)
     absent: int = 0
     thin: int = 0
@@ -241,6 +301,8 @@ class _Counts:
         parts = [f"{summary.done} {self.done}"]
         parts += [f"{summary.partial} of them only in part"] if summary.partial else []
         parts += [f"{failed} failed"] if failed else []
-        parts += [f"{self.given - summary.total} not tried"] if self.given > summary.total else []
+        parts += [f"{self.before} done before"] if self.before else []
+        untried = self.given - self.before - summary.total
+        parts += [f"{untried} not tried"] if untried else []
         nothing = f"; nothing was found for {self.absent} path{'s' * (self.absent != 1)}" if self.absent else ""
         return f"{videos} video{'s' * (videos != 1)}: {', '.join(parts)}{nothing}"

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.engine import in_windows, read_examples, read_labels
-from zsar_cli.cli.jobs import Paths, StopOptions, find_videos, format_option, make_ready, run_job, videos_of
+from zsar_cli.cli.jobs import (
+    OutputOptions,
+    Paths,
+    StopOptions,
+    find_videos,
+    format_option,
+    make_ready,
+    run_job,
+    videos_of,
+)
 from zsar_cli.cli.options import option
 from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS
 
@@ -80,8 +89,7 @@ def localize(
     compute: options.ComputeOptions,
     reading: options.VideoOptions,
     format: Format = None,
-    output: options.OutputFile = None,
-    overwrite: options.Overwrite = False,
+    target: OutputOptions,
     stop: StopOptions,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -94,17 +102,16 @@ def localize(
 
     Example: zsar localize film.mp4 --labels actions.txt -o segments.jsonl
     """
-    from zsar_cli.report.formats import check_format, check_paths, format_for, open_writer
-    from zsar_cli.report.output import check_target
+    from zsar_cli.report.formats import check_format, check_paths, format_for
 
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.
     how = segments.settings()
     examples = read_examples(like)
     label_set = read_labels(labels, label, messages, examples)
-    format = check_format(format, segments=True) if format else format_for(output, segments=True)
-    check_target(output, overwrite)
-    library, inputs = find_videos(paths)
+    format = check_format(format, segments=True) if format else format_for(target.output, segments=True)
+    target.check(format)
+    library, inputs = find_videos(paths, target.resume)
     check_paths(format, [item if isinstance(item, str) else item.path for item in inputs])
     reading = reading if library is not None else in_windows(reading)
     classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages, library)
@@ -113,7 +120,7 @@ def localize(
     run = replace(run, settings={**run.settings, "segments": asdict(how)})
     from zsar_cli.engine.localizing import localize_each
 
-    videos = videos_of(classifier, library, inputs)
-    writer = open_writer(format, output, overwrite=overwrite, run=run)
+    writer, todo = target.open(format, run, inputs, classifier, messages)
+    videos = videos_of(classifier, library, todo)
     records = localize_each(classifier, videos, labelled, how)
-    return run_job(records, inputs, classifier, writer, stop, messages, "localized")
+    return run_job(records, todo, classifier, writer, stop, messages, "localized")

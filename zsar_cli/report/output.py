@@ -13,6 +13,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,13 +44,14 @@ def check_target(target: Path | None, overwrite: bool) -> None:
         if not target.parent.is_dir():
             raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
         if target.exists() and not overwrite:
-            raise OutputError(f"{target} exists; --overwrite replaces it")
+            raise OutputError(f"{target} exists; --overwrite replaces it{_or_resume(target)}")
         part = _part_of(target)
         if part.exists() and _is_locked(part):
             raise _busy(part)
         if part.exists() and not overwrite:
             raise OutputError(
                 f"{part} exists, left by a job that was killed; keep it under another name, or --overwrite replaces it"
+                f"{_or_resume(target)}"
             )
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -61,13 +63,14 @@ class Output:
     Args:
         target: a path; None is standard output.
         overwrite: replace a target (or a `.part` file) that exists.
+        resume: go on behind what a `.part` file holds; the target may exist.
 
     Raises:
         OutputError: as `check_target`, or the file cannot be opened.
     """
 
-    def __init__(self, target: Path | None, overwrite: bool) -> None:
-        check_target(target, overwrite)
+    def __init__(self, target: Path | None, overwrite: bool, resume: bool = False) -> None:
+        check_target(target, overwrite or resume)
         self.name = "standard output" if target is None else str(target)
         self.encoding = "utf-8"
         self._target = target
@@ -78,7 +81,7 @@ class Output:
             elif _is_device(target):
                 self._stream = open(target, "wb", buffering=0)  # noqa: SIM115 - closed by close()
             else:
-                self._stream = _open_part(_part_of(target))
+                self._stream = _open_part(_part_of(target), keep=resume)
                 self._part = _part_of(target)
         except OSError as error:
             raise _cannot_write(target, error) from error
@@ -87,6 +90,12 @@ class Output:
     def place(self) -> str:
         """Where the bytes lie now: in the `.part` file, until `commit` has moved it."""
         return str(self._part) if self._part and self._part.exists() else self.name
+
+    @property
+    def part(self) -> Path:
+        """The `.part` file of a target that is a file."""
+        assert self._part is not None
+        return self._part
 
     @property
     def is_standard(self) -> bool:
@@ -137,6 +146,26 @@ class Output:
             os.replace(self._part, self._target.resolve())
         self.close()  # last: until the file is in its place the lock keeps others off
 
+    def commit_as(self, pieces: Iterable[bytes]) -> None:
+        """As `commit`, with `pieces` as the content of the file; they may come from the target and the `.part` file.
+
+        Raises:
+            OSError: the file could not be completed or moved; the target and the `.part` file stay as they are.
+        """
+        assert self._target is not None
+        whole = self.part.with_name(f"{self.part.name}.whole")
+        try:
+            whole.unlink(missing_ok=True)
+            with open(whole, "xb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(whole, self._target.resolve())
+        except BaseException:
+            whole.unlink(missing_ok=True)
+            raise
+        self.discard()
+
     def discard(self) -> None:
         """Leave nothing behind, and the target as it was."""
         if sys.platform == "win32":  # an open file cannot be removed there
@@ -157,14 +186,18 @@ def _part_of(target: Path) -> Path:
     return real.with_name(real.name + ".part")
 
 
-def _open_part(part: Path) -> io.FileIO:
-    """The `.part` file, empty and locked.
+def _open_part(part: Path, keep: bool) -> io.FileIO:
+    """The `.part` file, locked, and empty unless what it holds is to be kept.
 
     Raises:
         OutputError: another job holds the lock.
         OSError: the file cannot be opened or locked.
     """
     if sys.platform == "win32":  # an open file cannot be removed there: it is its own lock
+        if keep:  # as it is for a rename
+            part.touch()
+            os.replace(part, part)
+            return open(part, "ab", buffering=0)
         part.unlink(missing_ok=True)
         return open(part, "xb", buffering=0)
     while True:
@@ -174,7 +207,8 @@ def _open_part(part: Path) -> io.FileIO:
             if not _lock(file, fcntl.LOCK_EX):
                 raise _busy(part)
             if part.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
-                file.truncate(0)
+                if not keep:
+                    file.truncate(0)
                 return file
         except BaseException:
             file.close()
@@ -204,6 +238,10 @@ if sys.platform != "win32":
         except OSError as error:
             raise OSError(error.errno, f"this file system cannot lock files ({error.strerror})") from error
         return True
+
+
+def _or_resume(target: Path) -> str:
+    return ", --resume goes on with it" if target.suffix.lower() == ".jsonl" else ""
 
 
 def _busy(part: Path) -> OutputError:

@@ -37,6 +37,9 @@ class Writer(ABC):
         top_k: how many predictions of a record are written; None is all.
     """
 
+    before = 0  # videos that were done by an earlier job
+    notes: Sequence[str] = ()
+
     def __init__(self, output: Output, run: Run, top_k: int | None) -> None:
         self.output, self.run, self.top_k = output, run, top_k
         self._kept = (0, Summary())  # size in bytes and counts, set as one: a ctrl-C cannot come in between
