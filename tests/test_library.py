@@ -314,6 +314,13 @@ def test_the_command_line_from_end_to_end(zsar_here: Here, home: Path, tmp_path:
     assert names == {"elsewhere.mp4", "3.mp4", "bad.mp4"}
 
 
+def test_a_job_on_a_library_is_not_resumed(zsar_here: Here, home: Path, tmp_path: Path) -> None:
+    zsar_here("library", "add", tmp_path / "lib", home / "0.mp4")
+    given = ("classify", tmp_path / "lib", *label_options(), "-o", tmp_path / "out.jsonl")
+    zsar_here(*given)
+    assert "take --overwrite" in zsar_here(*given, "--resume", code=2).prose
+
+
 def test_the_first_add_takes_windows_of_4_seconds(zsar_here: Here, home: Path, tmp_path: Path) -> None:
     zsar_here("library", "add", tmp_path / "lib", home / "0.mp4")
     assert Library(tmp_path / "lib").spec.sampling == {"frames": 16, "window": 4.0, "stride": 2.0, "frame_rate": 25.0}
