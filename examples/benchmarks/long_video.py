@@ -74,12 +74,12 @@ def encode(target: Path, height: int) -> None:
         out.mux(stream.encode(None))
 
 
-def repeat(piece: Path, target: Path, times: int) -> None:
-    """The piece again and again, packet by packet."""
+def repeat(piece: Path, target: Path, times: int, seconds: int = PIECE) -> None:
+    """The piece, which lasts `seconds`, again and again, packet by packet."""
     with av.open(str(piece)) as source, av.open(str(target), "w") as out:
         own = source.streams.video[0]
         stream = out.add_stream_from_template(own)
-        length = int(PIECE / own.time_base)
+        length = int(seconds / own.time_base)
         packets = [
             (bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in source.demux(own) if packet.size
         ]

@@ -95,6 +95,9 @@ class Pipeline:
         models: in order; those that look at the same frames share them.
         settings: how files are read.
         cache: where embeddings are kept; None keeps none.
+
+    Attributes:
+        workers: decode processes.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Pipeline:
         self.view_of = tuple(self.views.index(look) for look in looks)
         on_cpu = all(model.device.type == "cpu" for model in models)
         self.batch_size = settings.batch_size or (1 if on_cpu else 8)
+        self.workers = settings.workers or max(1, min(8, processors() - 1))
         self._pool: DecodePool | None = None
         self._lock = threading.Lock()  # of the pool
         self.computing = threading.Lock()  # of the models
@@ -164,8 +168,7 @@ class Pipeline:
     def _decoders(self) -> DecodePool:
         with self._lock:
             if self._pool is None:
-                workers = self.settings.workers or max(1, min(8, processors() - 1))
-                self._pool = DecodePool(workers, self.settings.timeout, self.views, self.settings.decoder)
+                self._pool = DecodePool(self.workers, self.settings.timeout, self.views, self.settings.decoder)
                 weakref.finalize(self, self._pool.close)
             return self._pool
 
