@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from PIL import Image, ImageOps
 from videos import Clip, read_code
 
 from zsar_cli.errors import InputError, UsageError
-from zsar_cli.video import pyav_reader, pyav_source
+from zsar_cli.video import pyav_index, pyav_reader, pyav_source
 from zsar_cli.video.reader import DECODERS, decoder_versions, probe, read_video, read_windows
 from zsar_cli.video.sampling import sample_times, spans
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, Window, WindowBatch
@@ -108,9 +109,7 @@ DECORD_LIMITS = {
 
 
 def every_decoder_and_kind() -> list[object]:
-    limits = {
-        ("decord", kind): pytest.mark.xfail(reason=why, strict=True) for kind, why in DECORD_LIMITS.items()
-    }
+    limits = {("decord", kind): pytest.mark.xfail(reason=why, strict=True) for kind, why in DECORD_LIMITS.items()}
     return [
         pytest.param(decoder, kind, id=f"{decoder}-{kind}", marks=limits.get((decoder, kind), ()))
         for decoder in DECODERS
@@ -263,6 +262,70 @@ def test_key_frames_are_nearest_and_the_result_says_how_far_off(decoder: str, tm
     assert codes(video) == [round(key * 25) for key in expected]
     off = max(abs(key - instant) for key, instant in zip(expected, instants, strict=True))
     assert f"key frames: up to {off:.1f} s from the instants asked for" in video.facts.notes
+
+
+# What the index of an MP4 or MOV tells, and what it does not: a list that cuts frames off, open groups, gaps.
+IN_INDEX = ("h264_mp4", "h264_b_frames_mp4", "h264_long_mp4", "rotated_90_mp4", "prores_alpha_mov")
+NOT_IN_INDEX = ("edit_list_mp4", "one_frame_mp4", "h264_one_gop_mov", "h264_b_frames_mkv", "h264_b_frames_ts")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith(("_mp4", "_mov", "_mkv", "_ts"))])
+def test_the_index_tells_what_all_packets_tell_or_nothing(kind: str, clip_of: Callable[[str], Clip]) -> None:
+    path = str(clip_of(kind).path)
+    with pyav_source.open_source(path, SQUASH) as source:
+        by_index = pyav_index.scan_index(source)
+    with pyav_source.open_source(path, SQUASH) as source:
+        by_packets = pyav_source.scan(source)
+    assert by_index is not None or kind not in IN_INDEX
+    assert by_index is None or kind not in NOT_IN_INDEX
+    if by_index is not None:
+        np.testing.assert_array_equal(by_index.starts, by_packets.starts)
+        np.testing.assert_array_equal(by_index.keys, by_packets.keys)
+        assert replace(by_index, starts=by_packets.starts, keys=by_packets.keys) == by_packets
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: videos.write_video(path, times=[i / 10 + (i % 3) / 40 for i in range(60)], b_frames=3),
+        lambda path: videos.write_video(path, container_options={"movflags": "frag_keyframe+empty_moov"}),
+        lambda path: videos.truncated(path, 0.7, frames=100),
+    ],
+    ids=["variable rate with B-frames", "in fragments", "cut off"],
+)
+def test_where_the_index_does_not_tell_all_packets_are_read(write: Callable[[Path], Clip], tmp_path: Path) -> None:
+    with pyav_source.open_source(str(write(tmp_path / "a.mp4").path), SQUASH) as source:
+        assert pyav_index.scan_index(source) is None
+
+
+@pytest.mark.parametrize("sampling", [Sampling(frames=6, exact=False), Sampling(window=0.7, frames=2, exact=False)])
+def test_key_frames_of_an_mp4_need_its_index_alone(
+    sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=101, gop=12, b_frames=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(pyav_reader, "scan_index", lambda source: None)
+        expected = read_video(str(clip.path), sampling, SQUASH)
+    monkeypatch.setattr(pyav_reader, "scan", None)
+    video = read_video(str(clip.path), sampling, SQUASH)
+    assert (video.facts, video.windows) == (expected.facts, expected.windows)
+    np.testing.assert_array_equal(video.frames, expected.frames)
+
+
+def test_an_index_that_was_wrong_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = videos.write_video(tmp_path / "a.mp4", frames=101, gop=12, b_frames=3)
+    sampling = Sampling(frames=6, exact=False)
+    expected = read_video(str(clip.path), sampling, SQUASH)
+    tell = pyav_index.scan_index
+
+    def wrong(source: pyav_source.Source) -> pyav_source.Timeline | None:
+        line = tell(source)
+        assert line is not None
+        return replace(line, starts=np.append(line.starts[:40], line.starts[40:] + 1), keys=line.keys + (line.keys > 0))
+
+    monkeypatch.setattr(pyav_reader, "scan_index", wrong)
+    video = read_video(str(clip.path), sampling, SQUASH)
+    assert (video.facts, codes(video)) == (expected.facts, codes(expected))
 
 
 def test_key_frames_that_cannot_be_told_are_replaced_by_exact_frames_and_noted(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """Exact and cheap reading with PyAV, the default decoder.
 
-The packets' timestamps are read first, which needs no decoding. They tell which frame is on the screen at
-each wanted instant. Each of those frames is then decoded from the key frame before it, frames that no other
-frame refers to are skipped, and what comes out is known by its own timestamp. Windows leave as they are complete. If
-a frame is missing, or the file has no timestamps to trust, or anything in it is damaged, the windows that are still
-to come are decoded from the start of the file instead, keeping what can be kept. FFmpeg runs on one thread:
-parallelism belongs to the worker pool.
+The packets' timestamps are read first, which needs no decoding; for key frames alone the index of the file does,
+where it has one that tells as much. They tell which frame is on the screen at each wanted instant. Each of those
+frames is then decoded from the key frame before it, frames that no other frame refers to are skipped, and what comes
+out is known by its own timestamp. Windows leave as they are complete. If a frame is missing, or the file has no
+timestamps to trust, or anything in it is damaged, the windows that are still to come are decoded from the start of
+the file instead, keeping what can be kept. FFmpeg runs on one thread: parallelism belongs to the worker pool.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zsar_cli.errors import InputError
 from zsar_cli.video.assembly import Pick, windows_of
+from zsar_cli.video.pyav_index import scan_index
 from zsar_cli.video.pyav_source import NAME, Source, Timed, Timeline, in_order, open_source, scan, why_no_frame
 from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
 from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
@@ -91,6 +92,8 @@ def _by_key_frames(source: Source, targets: NDArray[np.int64]) -> Iterator[_Shap
 def _key_frame(source: Source, target: int) -> NDArray[np.uint8] | None:
     source.seek(target)
     for packet in source.packets():
+        if packet.dts is not None and packet.dts > target:
+            return None  # no frame is shown before it is decoded
         if packet.pts == target:
             frames = source.decode(packet) + source.decode(None)
             return next((source.shape(f) for f in frames if f.pts == target and not f.is_corrupt), None)
@@ -179,12 +182,16 @@ def read(
     Raises:
         InputError: the file cannot be opened as a video, or no frame of it can be decoded.
     """
-    done = 0
-    with open_source(path, geometry) as source:
-        line = scan(source)
-        plan = _plan(source, line, sampling, within)
-        if plan is not None:
-            for window in windows_of(_seeking(source, plan), plan.spans, sampling.frames):
+    done, plan = 0, None
+    for look in (scan,) if sampling.exact else (scan_index, scan):
+        with open_source(path, geometry) as source:
+            found = look(source)
+            if found is None:
+                continue
+            line, plan = found, _plan(source, found, sampling, within)
+            if plan is None:
+                continue
+            for window in windows_of(_seeking(source, plan, done), plan.spans, sampling.frames, done):
                 yield window
                 done += 1
             if done == len(plan.chosen):
@@ -216,10 +223,10 @@ def _plan(source: Source, line: Timeline, sampling: Sampling, within: Window | N
     return _Plan(line, sampling, chosen, within, (f"key frames: up to {off:.1f} s from the instants asked for",))
 
 
-def _seeking(source: Source, plan: _Plan) -> Iterator[Pick]:
-    """Each instant with its frame, in order of time; ends early where a frame is missing."""
-    flat = plan.chosen.ravel()
-    order = np.argsort(flat, kind="stable")
+def _seeking(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
+    """Each instant of the windows from `first` on with its frame, in order of time; ends early where one is missing."""
+    flat, begin = plan.chosen.ravel(), first * plan.sampling.frames
+    order = np.argsort(flat[begin:], kind="stable") + begin
     targets, begins = np.unique(flat[order], return_index=True)
     groups = np.split(order, begins[1:])
     frames = _by_key_frames(source, targets) if plan.notes else _by_seeking(source, plan.line, targets)
