@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 
 def main() -> None:
     """Run the command line."""
+    # torch shares the processors with the decode processes. Threads that wait for each other must sleep, not spin: a
+    # spinning one keeps the processor from the one it waits for, and the model takes several times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from zsar_cli.cli.app import app
 
     app(prog_name="zsar")
