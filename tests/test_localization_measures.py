@@ -10,10 +10,10 @@ import pytest
 from cli_runner import Finished, Runner
 from test_report import RUN
 
-from zsar_cli.data.timed import Timed, read_results, read_truth
-from zsar_cli.errors import UsageError
+from zsar_cli.data.timed import Timed, read_moments, read_results, read_truth
+from zsar_cli.errors import InputError, UsageError
 from zsar_cli.evaluation.localization import ACTIVITYNET, THUMOS, mean_average_precision
-from zsar_cli.records import Segment, VideoRecord
+from zsar_cli.records import Prediction, Segment, VideoRecord
 from zsar_cli.report.formats import open_writer
 
 THRESHOLDS = tuple(sorted({*THUMOS, *ACTIVITYNET}))
@@ -219,6 +219,24 @@ def test_what_localize_writes_can_be_the_truth(tmp_path, format, suffix):
     assert read_truth(target) == {"a": tuple(Timed(one.label, one.start, one.end) for one in segments)}
 
 
+def test_results_as_a_table_are_what_they_are_as_lines(tmp_path):
+    segments = (Segment("- jump", 0.5, 2.25, 4.0, -0.5, 1.0), Segment("太极拳, \"x\"", 1.0, 7.0, 3.0, 0.5, 5.5))
+    records = (
+        VideoRecord("films/a.mp4", segments=segments),
+        VideoRecord("films/nothing.mp4", segments=()),
+        VideoRecord.failed(InputError("films/bad.mp4", "open", "no video")),
+        VideoRecord("=b.mp4", segments=segments[1:]),
+    )
+    asked = [VideoRecord("a.mp4", (Prediction("=x", 0.75, 2.5), Prediction("y", 0.25, 1.0))), records[2]]
+    for name, written in (("localized", records), ("classified", asked)):
+        for format in ("csv", "jsonl"):
+            with open_writer(format, tmp_path / f"{name}.{format}", overwrite=False, run=RUN) as writer:
+                for record in written:
+                    writer.write(record)
+        assert read_moments(tmp_path / f"{name}.csv") == read_moments(tmp_path / f"{name}.jsonl") != []
+    assert read_results(tmp_path / "localized.csv") == read_results(tmp_path / "localized.jsonl")
+
+
 def test_any_file_name_comes_back_from_elan(tmp_path):
     names = ("film%41.mp4", "100%25 #1 & <b>.mp4", "a?b;c.mp4", "太极拳 + 1.mp4")
     for number, name in enumerate(names):
@@ -245,7 +263,10 @@ def test_results_of_every_kind_are_read_alike(tmp_path):
         ("a.json", {"results": {"v": [{"label": "a", "segment": [3, 1]}]}}, "'a' ends at 1 s, before its start at 3 s"),
         ("a.json", {"results": {"v": [{"segment": [0, 1]}]}}, "needs a label, a start and an end"),
         ("a.jsonl", "{]\n", "line 1: is not readable JSON"),
-        ("a.csv", "path,start\n", "results are read as .json or .jsonl, not .csv; -o FILE.jsonl writes them"),
+        ("a.csv", "path,start\n", r"a\.csv: has no column label and no column end"),
+        ("a.csv", "path,rank,label,start,end\nv.mp4,1,a,,\n", "zsar localize finds them"),
+        ("a.csv", "path,label,start,end\nv.mp4,a,1,x\n", "needs a label, a start and an end"),
+        ("a.txt", "a", r"results are read as \.json, \.jsonl or \.csv, not \.txt; -o FILE\.jsonl writes them"),
         ("a.jsonl", json.dumps({"path": "v.mp4", "segments": None, "error": None}), "zsar localize finds them"),
         ("a.jsonl", "\n".join(json.dumps({"path": f"{p}/v.mp4", "segments": []}) for p in "ab"), "both be 'v'"),
     ],

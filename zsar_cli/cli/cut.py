@@ -37,7 +37,7 @@ Moments = Sequence[tuple[str, "Timed"]]
 Results = Annotated[
     Path,
     typer.Argument(
-        help="Results of zsar localize or zsar classify, or found moments, as .json or .jsonl.", metavar="RESULTS"
+        help="Results of zsar localize or zsar classify, or found moments, as .json, .jsonl or .csv.", metavar="RESULTS"
     ),
 ]
 Folder = Annotated[

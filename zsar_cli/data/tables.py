@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 
-__all__ = ["DELIMITERS", "TABLES", "Row", "read_rows"]
+__all__ = ["DELIMITERS", "FORMULA", "TABLES", "Row", "read_cells", "read_rows"]
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TABLES = (*DELIMITERS, ".json")
+# A cell of text that begins with one of these is a formula to a spreadsheet, and is written with a quote before it; the
+# last four are the wide forms that some take for the same.
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _TIMES = ("start", "end")
 _COLUMNS = ("path", "label", *_TIMES)
 
@@ -40,7 +43,7 @@ def read_rows(source: Path, timed: bool = False) -> list[Row]:
             number of seconds.
     """
     rows = []
-    for place, cells in (_of_json if source.suffix.lower() == ".json" else _of_text)(source, timed):
+    for place, cells in (_of_json if source.suffix.lower() == ".json" else read_cells)(source, timed):
         given = {name: cells[name] for name in _COLUMNS if cells.get(name) is not None}
         if wrong := [value for value in given.values() if not isinstance(value, str | int | float)]:
             raise UsageError(f"{place}: {wrong[0]!r} is neither text nor a number")
@@ -53,7 +56,8 @@ def read_rows(source: Path, timed: bool = False) -> list[Row]:
     return rows
 
 
-def _of_text(source: Path, timed: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_cells(source: Path, timed: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row of a .csv or .tsv with its place, by the names of columns; see `read_rows`."""
     try:
         with open(source, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=DELIMITERS[source.suffix.lower()])

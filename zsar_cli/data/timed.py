@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zsar_cli.data.elan import read_elan
-from zsar_cli.data.tables import DELIMITERS, read_rows
+from zsar_cli.data.tables import DELIMITERS, FORMULA, read_cells, read_rows
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 
@@ -90,7 +90,7 @@ def _from_elan(path: Path, tier: str | None) -> Videos:
 
 
 def read_results(path: Path) -> Videos:
-    """Results of `zsar localize` as .json or .jsonl, or of anything in ActivityNet's format.
+    """Results of `zsar localize` as .json, .jsonl or .csv, or of anything in ActivityNet's format.
 
     Raises:
         UsageError: the file is no such file, has results without segments, or two videos of one id.
@@ -107,8 +107,9 @@ def read_moments(path: Path) -> list[tuple[str, Timed]]:
     """What was found in which file, in the order of the results.
 
     Args:
-        path: results as .json or .jsonl: of `zsar localize` the segments; of `zsar classify` the best label of each
-            video, from 0 to infinity; or lines of `path`, `start`, `end`, `similarity` and perhaps `z` and `query`.
+        path: results as .json, .jsonl or .csv: of `zsar localize` the segments; of `zsar classify` the best label of
+            each video, from 0 to infinity; or lines of `path`, `start`, `end`, `similarity` and perhaps `z` and
+            `query`.
 
     Raises:
         UsageError: the file is no such file.
@@ -138,8 +139,10 @@ def _found(path: Path, name: str, record: Mapping[str, Any]) -> list[Timed]:
 
 def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, Any]:
     """Our own records, each with the path of its video; or what another's results have for each id."""
-    if (kind := path.suffix.lower()) not in ("", ".json", ".jsonl"):  # none: a pipe
-        raise UsageError(f"{path}: results are read as .json or .jsonl, not {kind}; -o FILE.jsonl writes them")
+    if (kind := path.suffix.lower()) in DELIMITERS:
+        return _tabled(path)
+    if kind not in ("", ".json", ".jsonl"):  # none: a pipe
+        raise UsageError(f"{path}: results are read as .json, .jsonl or .csv, not {kind}; -o FILE.jsonl writes them")
     if kind == ".jsonl":
         return [_named(path, record) for record in _lines(path)]
     document = _mapping(read_json(path, UsageError), path)
@@ -147,6 +150,25 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, A
     if "schema" in document and isinstance(results, list):
         return [_named(path, record) for record in results]
     return _mapping(results, path, '"results"')
+
+
+def _tabled(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """The records of a table as zsar writes it: a row a segment or, where rows have a rank, a prediction."""
+    records: dict[str, dict[str, Any]] = {}
+    for _, cells in read_cells(path, timed=True):
+        row = {key: _as_written(text) for key, text in cells.items() if isinstance(text, str) and text}
+        name, _ = _named(path, row)
+        record = records.setdefault(name, {"segments": [], "predictions": []})
+        if "rank" in row:
+            record["segments"] = None
+        if "label" in row:
+            record["predictions" if "rank" in row else "segments"].append(row)
+    return list(records.items())
+
+
+def _as_written(cell: str) -> str:
+    """A cell without the quote that keeps spreadsheets from taking text for a formula."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell
 
 
 def _named(path: Path, record: Any) -> tuple[str, Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+from zsar_cli.data.tables import FORMULA
 from zsar_cli.records import SCHEMA, VideoRecord
 from zsar_cli.report.escaping import printable
 from zsar_cli.report.writer import Writer
@@ -41,11 +42,6 @@ COLUMNS = (
     "zsar",
     "schema",
 )
-
-
-# A cell of text that begins with one of these is a formula to a spreadsheet; the last four are the wide forms that
-# some take for the same. Tab and CR are escaped wherever they stand.
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class CsvWriter(Writer):
@@ -97,5 +93,5 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f")
     if isinstance(value, str):
-        return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)
+        return f"'{printable(value)}" if value.startswith(FORMULA) else printable(value)
     return value
