@@ -326,6 +326,12 @@ def test_facts_name_the_content_of_the_file(videos: list[str], tmp_path: Path, c
             found = [item[0].facts.content for item in pipeline.embed(videos[:2]) if not isinstance(item, InputError)]
             assert found == [content_digest(path, "full") for path in videos[:2]]
         assert pipeline.content(videos[0]) == found[0] and pipeline.content(str(tmp_path / "none")) is None
+        if cached:
+            copy = tmp_path / "copy.mp4"
+            copy.write_bytes(Path(videos[1]).read_bytes())
+            os.utime(copy, (1, 1))
+            assert pipeline.content(str(copy)) == found[1]
+            assert cache.file_digest(copy, "full") == found[1], "it need not be read again"
         pipeline.close()
 
 

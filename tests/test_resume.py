@@ -320,13 +320,15 @@ def test_a_full_disk_is_named_and_the_file_goes_on(target: Path, disk: Disk) -> 
     expected = whole(target, disk, *ALL)
     old = whole(target, disk, "a.mp4", "b.mp4")
     message = "File too large; all that was done is kept, and --resume goes on with it$"
-    for room in (len(expected) - 300, len(expected) * 2 // 3):  # for what is new, not for all of it in order; for less
+    # For what is new, but not for all of it in order; for a part of it; for nothing.
+    for room in (len(expected) - 300, len(expected) * 2 // 3, 1):
         disk.done.clear()
         target.write_bytes(old)
         Path(f"{target}.part").unlink(missing_ok=True)
         with longest(room), pytest.raises(OutputError, match=message):
             resume(target, disk, *ALL)
         assert target.read_bytes() == old and not Path(f"{target}.part.whole").exists()
+        assert Path(f"{target}.part").exists() == (room > 1)
         resume(target, disk, *ALL)
         assert target.read_bytes() == expected
         assert max(map(disk.done.count, {*disk.done} - {*FAILED})) <= 2

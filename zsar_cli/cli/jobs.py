@@ -103,7 +103,13 @@ class OutputOptions:
             return open_writer(format, self.output, overwrite=self.overwrite, run=run, top_k=top_k), inputs
         pipeline = classifier.pipeline
         writer = ResumedWriter(self.output, run, top_k, pipeline.settings.hashes)
-        todo = writer.lacking(inputs, pipeline.content)
+        with messages.progress(len(inputs), what="files compared") as progress:
+
+            def content_of(path: str) -> str | None:
+                progress.advance()
+                return pipeline.content(path)
+
+            todo = writer.lacking(inputs, content_of)
         for note in writer.notes:
             messages.warning(note)
         messages.info(f"{self.output}: {writer.before} of {len(inputs)} done before" if writer.before else "")

@@ -148,9 +148,13 @@ class Pipeline:
 
     def content(self, path: str) -> str | None:
         """What tells a file from others (see `content_digest`); not read where the cache knows it unchanged."""
-        how = self.settings.hashes
-        known = self.cache.file_digest(path, how) if self.cache is not None else None
-        return known or content_digest(path, how)
+        how, cache = self.settings.hashes, self.cache
+        if cache is not None and (known := cache.file_digest(path, how)) is not None:
+            return known
+        before, found = FileState.of(path), content_digest(path, how)
+        if cache is not None and before is not None and found is not None:
+            cache.keep_digest(before, found, how)
+        return found
 
     def keys(self, path: str, content: str, within: Window | None = None) -> list[str]:
         """For each model the cache's key: a digest of the content and of everything else that decides embeddings."""

@@ -99,7 +99,7 @@ class ResumedWriter(JsonLinesWriter):
             self._kept = (self._begin, Summary())
         except OSError as error:
             self._let_go()
-            raise OutputError(f"{target}: cannot be gone on with: {error.strerror or error}") from error
+            raise OutputError(f"{target}: cannot be resumed: {error.strerror or error}") from error
         except BaseException:
             self._let_go()
             raise
@@ -159,8 +159,9 @@ class ResumedWriter(JsonLinesWriter):
         try:
             self.output.rewind(self._kept[0])
             self.output.commit_as(self._in_order())
-        finally:
-            self.output.close()
+        except BaseException:
+            self._let_go()
+            raise
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(
@@ -195,7 +196,7 @@ class _Settings:
 
     def __init__(self, run: Run, top_k: int | None, hashes: str) -> None:
         self._run = json.loads(json_text(run.to_dict()))
-        self._shown = run.labels_count if top_k is None else min(top_k, run.labels_count)
+        self._predictions = run.labels_count if top_k is None else min(top_k, run.labels_count)
         self._hashes = hashes
         self._others: set[str] = set()
 
@@ -204,7 +205,7 @@ class _Settings:
         old = record["run"]
         found = [one for key in _DECISIVE for one in _differences(key, old.get(key), self._run[key])]
         if record["error"] is None:
-            found += _differences("predictions", len(record["predictions"]), self._shown)
+            found += _differences("predictions", len(record["predictions"]), self._predictions)
             hashes, stated, _ = (record.get("content") or "").partition(":")
             found += _differences("hash", hashes, self._hashes) if stated else []
         if found:
