@@ -11,6 +11,7 @@ import torch
 from fake_model import FakeModel
 from videos import folder, read_code, truncated, write_video
 
+from zsar_cli.engine import pipeline as pipeline_module
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import FrameModel
@@ -351,3 +352,14 @@ def test_a_full_digest_sees_what_a_sampled_one_may_not(tmp_path: Path) -> None:
         assert content_digest(str(first)) != content_digest(str(second)), place
     second.write_bytes(first.read_bytes() + b"x")
     assert content_digest(str(first)) != content_digest(str(second))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64)])
+def test_a_container_decodes_with_its_share_of_the_processors(
+    limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(limit + "\n")
+    monkeypatch.setattr(pipeline_module, "CPU_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
+    assert EmbedSettings().decode_workers == expected
+    assert EmbedSettings(workers=3).decode_workers == 3

@@ -177,9 +177,7 @@ Fast = Annotated[
 FrameRate = Annotated[float, option("--frame-rate", "Frames per second of a folder of images.", panel=VIDEO)]
 Workers = Annotated[
     int | None,
-    option(
-        "--workers", "Decode processes.", show_default="processors less one, at most 8", panel=VIDEO, min=1, max=256
-    ),
+    option("--workers", "Decode processes.", show_default="one for each processor", panel=VIDEO, min=1, max=256),
 ]
 Timeout = Annotated[
     float,

@@ -7,11 +7,13 @@ length, and every failure is a value in its place.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ __all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch", "processors"]
 
 ALGORITHM = "windows/1"  # of all between a file and the model's input; another way to frames is another name
 BUFFER = 64_000_000  # bytes of results that may wait for a slow file before them
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of Linux: microseconds of processor time in so many by the clock
 OVERHEAD = 4096  # bytes that are counted for a result beside its vectors
 
 
@@ -44,7 +47,8 @@ class EmbedSettings:
     Args:
         sampling: fields of each model's own `Sampling` that are replaced, by name.
         decoder: "pyav" or "decord".
-        workers: decode processes; None takes one for each processor but one, at most 8.
+        workers: decode processes; None takes one for each processor. Decoding is more work than the model, or waits
+            for it: in either case the system shares the processors better than a lower number would.
         timeout: seconds a decoder may take for the next windows of a file.
         batch_size: windows the model is given at a time; None takes 1 on a CPU, where more gain nothing, and 8
             elsewhere.
@@ -57,6 +61,11 @@ class EmbedSettings:
     timeout: float = 120.0
     batch_size: int | None = None
     hashes: str = "sampled"
+
+    @property
+    def decode_workers(self) -> int:
+        """Decode processes."""
+        return self.workers or processors()
 
     def sampling_of(self, model: VideoModel) -> Sampling:
         """The frames that are read for a model. A length of windows takes the place of their number."""
@@ -109,7 +118,7 @@ class Pipeline:
         self.view_of = tuple(self.views.index(look) for look in looks)
         on_cpu = all(model.device.type == "cpu" for model in models)
         self.batch_size = settings.batch_size or (1 if on_cpu else 8)
-        self.workers = settings.workers or max(1, min(8, processors() - 1))
+        self.workers = settings.decode_workers
         self._pool: DecodePool | None = None
         self._lock = threading.Lock()  # of the pool
         self.computing = threading.Lock()  # of the models
@@ -377,5 +386,10 @@ def _from_cache(path: str, content: str, windows: Tensor, meta: dict[str, Any]) 
 
 
 def processors() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors this process may use: those it is bound to, and in a container no more than its share of time."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        limit, period = CPU_LIMIT.read_text().split()
+        return max(1, min(bound, math.ceil(int(limit) / int(period))))
+    except (OSError, ValueError):  # another system, or no limit: "max"
+        return bound

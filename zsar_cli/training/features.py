@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zsar_cli.data.dataset import Item
-from zsar_cli.engine.pipeline import EmbedSettings, processors
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError, OutputError
 from zsar_cli.networks.backbones import Backbone
 from zsar_cli.store.cache import digest
@@ -88,8 +88,9 @@ def _through(
 ) -> Iterator[tuple[Source, InputError | None]]:  # fmt: skip
     """One geometry: each source when its features are in the cache, or with the reason why they are not."""
     known = {source for source in sources if cache.get(keys[source]) is not None}
-    workers = decoding.workers or max(1, min(8, processors() - 1))
-    with DecodePool(workers, decoding.timeout, [View(clip.sampling, geometry)], decoding.decoder) as pool:
+    with DecodePool(
+        decoding.decode_workers, decoding.timeout, [View(clip.sampling, geometry)], decoding.decoder
+    ) as pool:
         fresh = pool.decode(source for source in sources if source not in known)
         for source in sources:
             result = None if source in known else next(fresh)
@@ -166,12 +167,13 @@ def store_frames(
         InputError: a video can no longer be decoded.
         OutputError: the file cannot be written.
     """
-    workers = decoding.workers or max(1, min(8, processors() - 1))
     shape = (len(videos), sampling.frames, geometry.size, geometry.size, 3)
     part = target.with_suffix(".part")
     try:
         stored = allocate(part, np.uint8, shape)
-        with DecodePool(workers, decoding.timeout, [View(sampling, geometry)], decoding.decoder) as pool:
+        with DecodePool(
+            decoding.decode_workers, decoding.timeout, [View(sampling, geometry)], decoding.decoder
+        ) as pool:
             for row, video in enumerate(pool.decode(video.item.source for video in videos)):
                 if isinstance(video, InputError):
                     raise video
