@@ -35,6 +35,7 @@ ROOMS = (
     "evaluation",
     "report",
     "training",
+    "scale",
     "cli",
 )
 BELOW_ENGINE = ROOMS[: ROOMS.index("engine")]

@@ -40,12 +40,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         labels = _labels(folder / "labels.txt", options.labels)
-        _run(["classify", str(_library(folder / "first", 5, 5)), "-l", labels, "-o", "/dev/null", "-f", "jsonl"], folder)
+        classify = ["-l", labels, "-o", "/dev/null", "-f", "jsonl"]
+        _run(["classify", str(_library(folder / "first", 5, 5)), *classify], folder)
         print(f"{'windows':>9} {'command':>9} {'wall s':>8} {'CPU s':>8} {'peak MiB':>9}   medians of {options.runs}")
         for windows in options.windows:
             library = _library(folder / str(windows), windows, options.per_video)
             for name, command in (
-                ("classify", ["classify", str(library), "-l", labels, "-o", "/dev/null", "-f", "jsonl"]),
+                ("classify", ["classify", str(library), *classify]),
                 ("search", ["search", str(library), "someone playing the flute"]),
             ):
                 _run(command, folder)  # the files are in memory from here on
@@ -65,7 +66,8 @@ def _library(folder: Path, windows: int, per_video: int) -> Path:
     size = sum(width * 2 for _, width in library.spec.columns)
     step = LARGE // size // per_video
     for first in range(0, windows // per_video, step):
-        write_shard(library.shards, library.spec.columns, _entries(library, first, min(first + step, windows // per_video), per_video))
+        last = min(first + step, windows // per_video)
+        write_shard(library.shards, library.spec.columns, _entries(library, first, last, per_video))
     return folder
 
 
@@ -77,17 +79,18 @@ def _entries(library: Library, first: int, last: int, per_video: int) -> Iterato
     starts = np.arange(per_video) * 2.0
     spans = np.stack([starts, starts + 4.0], axis=1)
     for number in range(first, last):
-        vectors = [chance.standard_normal((per_video, width), np.float32).astype(np.float16) for _, width in library.spec.columns]
-        yield Entry(f"sampled:{number:064x}", f"/archive/{number // 1000}/{number}.mp4", "video", 1, 1, "float32", facts, None, spans, vectors)
+        shapes = [(per_video, width) for _, width in library.spec.columns]
+        vectors = [chance.standard_normal(shape, np.float32).astype(np.float16) for shape in shapes]
+        path = f"/archive/{number // 1000}/{number}.mp4"
+        yield Entry(f"sampled:{number:064x}", path, "video", 1, 1, "float32", facts, None, spans, vectors)
 
 
 def _run(arguments: Sequence[str], folder: Path) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak MiB of a whole process."""
     start = time.perf_counter()
     environment = {**os.environ, "ZSAR_CACHE_DIR": str(folder / "cache")}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "zsar_cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
+    command = [sys.executable, "-m", "zsar_cli", *arguments]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, used = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"zsar {' '.join(arguments)} ended with {status}")

@@ -6,7 +6,8 @@ import os
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,41 @@ Part = Annotated[
 Prune = Annotated[bool, option("--prune", "Then take out what lay under the paths and is there no more.")]
 Again = Annotated[bool, option("--again", "Try videos that failed before once more.")]
 
+SCALE = "Many machines"
+Engine = Annotated[str, option("--engine", "local or ray.", panel=SCALE, metavar="NAME")]
+Address = Annotated[
+    str | None,
+    option("--address", "Of a Ray cluster, or auto for the one of this machine.", panel=SCALE, metavar="HOST:PORT",
+           show_default="one is started for the job"),
+]  # fmt: skip
+Actors = Annotated[
+    int | None,
+    option("--actors", "Processes of Ray that read and embed.", panel=SCALE, min=1,
+           show_default="as many as there are processors for"),
+]  # fmt: skip
+Cpus = Annotated[float, option("--cpus", "Processors of each.", panel=SCALE)]
+Gpus = Annotated[float, option("--gpus", "GPUs of each, such as 0.5.", panel=SCALE)]
+
+
+@dataclass(frozen=True)
+class ScaleOptions:
+    """Where the work is done."""
+
+    engine: Engine = "local"
+    address: Address = None
+    actors: Actors = None
+    cpus: Cpus = 2.0
+    gpus: Gpus = 0.0
+
+    def check(self) -> None:
+        """Raises UsageError: a value cannot be, or is for Ray alone."""
+        if self.engine not in ("local", "ray"):
+            raise UsageError(f"--engine {self.engine}: unknown; allowed: local, ray")
+        if self.engine == "local" and self != ScaleOptions():
+            raise UsageError("--address, --actors, --cpus and --gpus say what is asked of Ray: give --engine ray too")
+        if self.cpus <= 0 or self.gpus < 0:
+            raise UsageError(f"--cpus {self.cpus:g} --gpus {self.gpus:g}: processors must be above 0, GPUs 0 or more")
+
 
 @options.grouped
 def add(
@@ -54,6 +90,7 @@ def add(
     seen_labels: options.SeenLabels = None,
     compute: options.ComputeOptions,
     reading: options.VideoOptions,
+    scale: ScaleOptions,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
@@ -71,13 +108,21 @@ def add(
 
     messages = Messages(quiet, verbose)
     mine = _part(shard)
+    scale.check()
     inputs = [item for item in find_inputs(paths, sys.stdin) if not isinstance(item, str) or mine(item)]
     there = Library(library) if is_library(library) else None
     chosen = options.ModelOptions(model=model, seen_labels=seen_labels)
     classifier = open_classifier(messages, chosen, compute, reading if there else in_windows(reading), there)
+    from zsar_cli.engine.adding import add_videos, make_library
+
     with classifier:
-        counts = _add(library, there, classifier, inputs, again, messages)
-    into = Library(library)
+        into = there or make_library(library, classifier)
+        if scale.engine == "ray":
+            outcomes = _on_ray(library, classifier, inputs, scale, again)
+        else:
+            outcomes = add_videos(into, classifier, inputs, again)
+        counts = _counted(outcomes, len(inputs), messages)
+    into.forget()
     if prune:
         counts["taken out"] = _prune(into, paths)
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -90,19 +135,23 @@ def add(
     return 1 if counts["failed"] == counts.total() else SOME_FAILED
 
 
-def _add(
-    folder: Path, there: Library | None, classifier: Classifier, inputs: list[str | InputError], again: bool,
-    messages: Messages,
-) -> Counter[str]:  # fmt: skip
-    from zsar_cli.engine.adding import add_videos, make_library
+def _on_ray(
+    folder: Path, classifier: Classifier, inputs: Sequence[str | InputError], scale: ScaleOptions, again: bool
+) -> Generator[Outcome, None, None]:
+    from zsar_cli.scale.ray_engine import RaySettings, add_on_ray
 
+    assert classifier.spec is not None
+    settings = RaySettings(scale.address, scale.actors, scale.cpus, scale.gpus)
+    return add_on_ray(folder, classifier.spec, inputs, settings, again)
+
+
+def _counted(outcomes: Generator[Outcome, None, None], total: int, messages: Messages) -> Counter[str]:
     counts: Counter[str] = Counter(dict.fromkeys(("added", "known", "copy", "moved", "failed"), 0))
-    outcomes = add_videos(there or make_library(folder, classifier), classifier, inputs, again)
     try:
-        with messages.progress(len(inputs)) as progress:
+        with messages.progress(total) as progress:
             _count(outcomes, counts, progress, messages)
     except (KeyboardInterrupt, SystemExit):
-        messages.info(f"{folder}: interrupted; {counts['added']} added and kept")
+        messages.info(f"interrupted; {counts['added']} added and kept")
         raise
     finally:
         outcomes.close()

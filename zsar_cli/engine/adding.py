@@ -24,7 +24,7 @@ from zsar_cli.store.shards import Entry, Journal
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.types import View
 
-__all__ = ["Outcome", "add_videos", "make_library", "spec_of"]
+__all__ = ["Adder", "Outcome", "add_videos", "make_library", "spec_of"]
 
 
 @dataclass(frozen=True)
@@ -76,37 +76,40 @@ def _width(model: VideoModel, view: View) -> int:
 def add_videos(
     library: Library, classifier: Classifier, inputs: Iterable[str | InputError], again: bool = False
 ) -> Generator[Outcome, None, None]:
-    """Put videos into a library; each is safe there once its outcome is given.
+    """Put videos into a library, as `Adder.add`.
+
+    Raises:
+        OutputError: the library cannot be written; what was added before is kept.
+    """
+    adder = Adder(library, classifier, again)
+    try:
+        yield from adder.add(inputs)
+    finally:
+        adder.close()
+
+
+class Adder:
+    """Puts videos into a library; each is safe there once its outcome is given.
 
     - A file that has not changed since it was added is known, by its size and time, and not opened.
     - Another is known by its content. At a new path it has moved, or it is a copy where the file at the old path is
       still there. At a known path it takes the place of what was there.
 
     Args:
-        library: of the classifier's spec.
+        library: of the classifier's spec. What killed processes left in it is taken over.
         classifier: embeds what is new.
-        inputs: paths, and earlier failures.
         again: try those again that failed before.
 
     Raises:
-        OutputError: the library cannot be written; what was added before is kept.
+        OutputError: the library cannot be written.
     """
-    # The library itself keeps what is found; a cache beside it would keep all of it twice.
-    pipeline = Pipeline(classifier.pipeline.models, classifier.pipeline.settings)
-    job = _Adding(library, [model.precision for model in pipeline.models], again)
-    try:
-        yield from job.outcomes(inputs, pipeline)
-    finally:
-        pipeline.close()
-        job.close()
 
-
-class _Adding:
-    """One run over inputs."""
-
-    def __init__(self, library: Library, precisions: Sequence[str], again: bool) -> None:
+    def __init__(self, library: Library, classifier: Classifier, again: bool = False) -> None:
         library.recover()
-        self._library, self._precision, self._again = library, " + ".join(precisions), again
+        # The library itself keeps what is found; a cache beside it would keep all of it twice.
+        self._pipeline = Pipeline(classifier.pipeline.models, classifier.pipeline.settings)
+        self._precision = " + ".join(model.precision for model in self._pipeline.models)
+        self._library, self._again = library, again
         videos = library.videos
         self._id_of = dict(zip(videos.paths, videos.ids, strict=True))
         self._path_of = dict(zip(videos.ids, videos.paths, strict=True))
@@ -115,7 +118,12 @@ class _Adding:
         self._state_of = dict(zip(videos.paths, states, strict=True))
         self._journal: Journal | None = None
 
-    def outcomes(self, inputs: Iterable[str | InputError], pipeline: Pipeline) -> Iterator[Outcome]:
+    def add(self, inputs: Iterable[str | InputError]) -> Iterator[Outcome]:
+        """What becomes of each of the inputs: paths, and earlier failures; what is known comes first.
+
+        Raises:
+            OutputError: the library cannot be written; what was added before is kept.
+        """
         unknown: list[str] = []
         for item in inputs:
             if isinstance(item, InputError):
@@ -126,14 +134,15 @@ class _Adding:
                 unknown.append(item)
         skipped: deque[Outcome] = deque()
         waiting: deque[tuple[str, str, FileState | None]] = deque()
-        for result in pipeline.embed(self._new(unknown, skipped, waiting)):
+        for result in self._pipeline.embed(self._new(unknown, skipped, waiting)):
             yield self._take(result, *waiting.popleft())
             while skipped:
                 yield skipped.popleft()
         yield from skipped
 
     def close(self) -> None:
-        """Make what was added a shard, which is read faster."""
+        """End the decode processes, and make what was added a shard, which is read faster."""
+        self._pipeline.close()
         if self._journal is not None:
             self._journal.seal()
         self._library.forget()
