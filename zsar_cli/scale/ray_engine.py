@@ -68,6 +68,9 @@ def add_on_ray(
         MissingExtraError: Ray is not installed.
         UsageError: no cluster is at the address.
     """
+    # Read when it is imported: a cluster of our own sends nothing home, and Ray's log lies in a file of its own.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     try:
         import ray
         import ray.data
@@ -78,8 +81,6 @@ def add_on_ray(
     if not paths:
         return
     started = not ray.is_initialized()
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own sends nothing home
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     logging.getLogger("ray").setLevel(logging.ERROR)
     own = {"include_dashboard": False} if settings.address is None else {}
     try:
