@@ -82,7 +82,7 @@ def add_on_ray(
         return
     started = not ray.is_initialized()
     logging.getLogger("ray").setLevel(logging.ERROR)
-    own = {"include_dashboard": False} if settings.address is None else {}
+    own: dict[str, Any] = {"include_dashboard": False} if settings.address is None else {}
     try:
         ray.init(
             settings.address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR, **own
