@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zsar_cli._version import __version__
@@ -84,7 +84,7 @@ class Segment:
 
     def to_dict(self) -> dict[str, Any]:
         """The schema's `segments[]`."""
-        return {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return {key: _rounded(value) if isinstance(value, float) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Failure:
 
     def to_dict(self) -> dict[str, Any]:
         """The schema's `error`."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ class VideoRecord:
             "segments": None if self.segments is None else [segment.to_dict() for segment in self.segments],
             "error": self.error and self.error.to_dict(),
             "content": facts and facts.content,
-            "video": facts and _values(asdict(facts.info)),
+            "video": facts and _values(vars(facts.info)),
             "decoder": facts and {"name": facts.decoder, "version": facts.decoder_version},
             "sampling": facts and _sampling(facts),
             "windows": self.windows,
-            "partial": facts and facts.partial and _values(asdict(facts.partial)),
+            "partial": facts and facts.partial and _values(vars(facts.partial)),
             "notes": list(self.notes),
         }
 
@@ -168,7 +168,7 @@ class VideoRecord:
 
 def _sampling(facts: VideoFacts) -> dict[str, Any]:
     """The schema's `sampling`."""
-    values = asdict(facts.sampling)
+    values = dict(vars(facts.sampling))
     if facts.sampling.window is not None:
         values["windows"] = None  # their number follows from the length of the video
     return {
@@ -251,5 +251,5 @@ def _rounded(value: float) -> float:
     return round(value, _DIGITS) + 0.0  # -0.0 + 0.0 is 0.0
 
 
-def _values(fields: dict[str, Any]) -> dict[str, Any]:
+def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _rounded(value) if isinstance(value, float) else value for key, value in fields.items()}

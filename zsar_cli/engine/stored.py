@@ -71,15 +71,15 @@ def _about(library: Library, numbers: NDArray[np.int64]) -> list[VideoFacts | In
     """What is known of videos."""
     videos = library.videos
     return [
-        _known(videos.paths[number], one)
+        _known(videos.paths[number], videos.ids[number], one)
         for number, one in zip(numbers.tolist(), library.details(numbers), strict=True)
     ]
 
 
-def _known(path: str, about: dict[str, Any]) -> VideoFacts | InputError:
+def _known(path: str, content: str, about: dict[str, Any]) -> VideoFacts | InputError:
     if (error := about["error"]) is not None:
         return InputError(path, error["stage"], error["reason"], error["decoder"])
-    return VideoFacts.from_dict({**about["facts"], "path": path})
+    return VideoFacts.from_dict({**about["facts"], "path": path, "content": content})
 
 
 def _views(block: Block, about: Sequence[VideoFacts | InputError]) -> Iterator[Views]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from zsar_cli.records import SCHEMA, VideoRecord
@@ -18,9 +19,13 @@ def _dump(value: Any) -> bytes:
 class JsonLinesWriter(Writer):
     """One line per record, each with the schema and the run, so that any line can be read alone."""
 
+    @cached_property
+    def _run(self) -> bytes:
+        return _dump(self.run.to_dict())
+
     def _record(self, record: VideoRecord) -> bytes:
-        line = {"schema": SCHEMA, **record.to_dict(self.top_k), "run": self.run.to_dict()}
-        return _dump(line) + b"\n"
+        line = _dump({"schema": SCHEMA, **record.to_dict(self.top_k)})
+        return b'%b, "run": %b}\n' % (line[:-1], self._run)
 
 
 class JsonWriter(Writer):
