@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zsar_cli.networks.efficientnet import relu6
+
 __all__ = ["DETECTOR_SIDE", "LANDMARKER_SIDE", "LANDMARKS", "PoseDetector", "PoseLandmarker"]
 
 DETECTOR_SIDE = 224  # of the square image, in pixels
@@ -38,7 +40,7 @@ def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: in
 def separable(inputs: int, outputs: int, stride: int = 1, activation: bool = True) -> nn.Sequential:
     """Depthwise 3x3, pointwise; ReLU6 in between if `activation`."""
     depthwise = conv(inputs, inputs, 3, stride, groups=inputs)
-    between = nn.ReLU6() if activation else nn.Identity()
+    between = nn.ReLU6(inplace=True) if activation else nn.Identity()
     return nn.Sequential(depthwise, between, conv(inputs, outputs))
 
 
@@ -47,13 +49,13 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.expand = nn.Sequential(conv(inputs, hidden), nn.ReLU6()) if hidden != inputs else nn.Identity()
+        self.expand = nn.Sequential(conv(inputs, hidden), nn.ReLU6(inplace=True)) if hidden != inputs else nn.Identity()
         self.depthwise = conv(hidden, hidden, kernel, stride, groups=hidden)
         self.project = conv(hidden, outputs)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(F.relu6(self.depthwise(self.expand(x))))
+        y: Tensor = self.project(relu6(self.depthwise(self.expand(x))))
         return x + y if self.residual else y
 
 
@@ -65,7 +67,7 @@ class Residual(nn.Module):
         self.body = separable(channels, channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu6(x + self.body(x))
+        return relu6(x + self.body(x))
 
 
 class Halve(nn.Module):
@@ -78,7 +80,7 @@ class Halve(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         padded = F.pad(x, (0, 1, 0, 1))  # TensorFlow's "same" padding for an even side is uneven
-        return F.relu6(F.max_pool2d(x, 2) + self.pointwise(F.relu6(self.depthwise(padded))))
+        return relu6(F.max_pool2d(x, 2) + self.pointwise(relu6(self.depthwise(padded))))
 
 
 def stages(widths: Sequence[int], first: int, last: int) -> nn.Sequential:
@@ -98,13 +100,15 @@ def stages(widths: Sequence[int], first: int, last: int) -> nn.Sequential:
 
 def stem() -> nn.Sequential:
     """Image [B, 3, S, S] -> [B, STEM, S / 2, S / 2]."""
-    return nn.Sequential(conv(3, STEM, 3, 2), nn.ReLU6())
+    return nn.Sequential(conv(3, STEM, 3, 2), nn.ReLU6(inplace=True))
 
 
 def trunk_end(width: int) -> nn.Sequential:
     """The last stage's expansion, [B, width, h, w] -> [B, 6 width, h, w], which nothing projects back."""
     wide = 6 * width
-    return nn.Sequential(conv(width, wide), nn.ReLU6(), conv(wide, wide, 3, groups=wide), nn.ReLU6())
+    return nn.Sequential(
+        conv(width, wide), nn.ReLU6(inplace=True), conv(wide, wide, 3, groups=wide), nn.ReLU6(inplace=True)
+    )
 
 
 def depth_to_space(x: Tensor) -> Tensor:
@@ -151,8 +155,8 @@ class PoseDetector(nn.Module):
         stride8 = self.to_stride8(images)
         stride16 = self.to_stride16(stride8)
         stride32 = self.to_stride32(stride16)
-        wide16 = self.blocks16(F.relu6(self.lateral16(stride16)) + F.relu6(self.down16(upsample(stride32))))
-        wide8 = self.blocks8(F.relu6(self.lateral8(stride8)) + F.relu6(self.down8(upsample(wide16))))
+        wide16 = self.blocks16(relu6(self.lateral16(stride16)) + relu6(self.down16(upsample(stride32))))
+        wide8 = self.blocks8(relu6(self.lateral8(stride8)) + relu6(self.down8(upsample(wide16))))
         maps = [depth_to_space(x) for x in (wide8, wide16, stride32)]
         boxes = [by_anchor(head(x), COORDINATES) for head, x in zip(self.boxes, maps, strict=True)]
         scores = [by_anchor(head(x), 1) for head, x in zip(self.scores, maps, strict=True)]
@@ -177,7 +181,7 @@ class PoseLandmarker(nn.Module):
         self.to_stride32 = nn.Sequential(stages(widths, 5, 5), trunk_end(widths[5]))
         self.head = nn.Sequential(
             separable(6 * widths[5], 288),
-            nn.ReLU6(),
+            nn.ReLU6(inplace=True),
             Halve(288),
             *(Residual(288, activation=True) for _ in range(4)),
             Halve(288),
@@ -197,9 +201,9 @@ class PoseLandmarker(nn.Module):
         stride16 = self.to_stride16(stride8)
         stride32 = self.to_stride32(stride16)
         body = self.head(stride32)
-        merged = F.relu6(self.lateral32(stride32))
+        merged = relu6(self.lateral32(stride32))
         for lateral, x in ((self.lateral16, stride16), (self.lateral8, stride8), (self.lateral4, stride4)):
-            merged = upsample(merged) + F.relu6(lateral(x))
+            merged = upsample(merged) + relu6(lateral(x))
         return (
             self.landmarks(body).reshape(-1, LANDMARKS, 5),
             torch.sigmoid(self.presence(body)).flatten(1),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["in_parts"]
+__all__ = ["FRAMES", "in_parts"]
 
 # Of these few, no layer's output is larger than 32 MB, beyond which the C library asks the system for new memory, and
 # that for zeros, each time: with 8 or 16 float32 frames of 260 pixels EfficientNet-Lite2 takes twice as long a frame.

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from zsar_cli.digests import known_sha256
 from zsar_cli.errors import ModelError
 from zsar_cli.networks.blazepose import DETECTOR_SIDE, LANDMARKER_SIDE, PoseDetector, PoseLandmarker
+from zsar_cli.networks.parts import FRAMES
 
 __all__ = ["FINGERPRINT", "POSE_POINTS", "WEIGHTS", "PoseNetwork", "Poses", "open_pose"]
 
@@ -78,6 +79,15 @@ class PoseNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Poses:
         """uint8 or float [N, H, W, 3], RGB in 0..255, on the network's device."""
+        few = FRAMES if frames.device.type == "cpu" else max(len(frames), 1)
+        parts = [self._poses(part) for part in torch.split(frames, few)]
+        return Poses(
+            points=torch.cat([part.points for part in parts]),
+            world=torch.cat([part.world for part in parts]),
+            found=torch.cat([part.found for part in parts]),
+        )
+
+    def _poses(self, frames: Tensor) -> Poses:
         images = frames.permute(0, 3, 1, 2).float()
         squares, found = self._detect(images)
         count = len(images)
