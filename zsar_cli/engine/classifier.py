@@ -198,7 +198,7 @@ class Classifier(ABC):
         similarity = self.similarities(embedded, labelled) if embedded else torch.zeros(0, len(labelled.labels))
         finite = torch.isfinite(similarity).all(dim=1)
         shares = to_shares(similarity.nan_to_num(), self.sharpness)
-        order = torch.sort(shares, dim=1, descending=True, stable=True).indices[:, :top_k]
+        order = _best(shares, top_k)
         best = (rows.gather(1, order).tolist() for rows in (shares, similarity))
         rows = zip(embedded, finite.tolist(), order.tolist(), *best, strict=True)
         names = labelled.labels.names
@@ -410,6 +410,14 @@ class ZeroShotClassifier(Classifier):
             versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},
             notes=labels.notes,
         )
+
+
+def _best(shares: Tensor, top_k: int | None) -> Tensor:
+    """Numbers of the labels with the highest shares, best first, of equal ones the first: [V, U] -> [V, top_k]."""
+    if top_k is None or top_k >= shares.shape[1]:
+        return torch.sort(shares, dim=1, descending=True, stable=True).indices
+    chosen = shares.topk(top_k, dim=1).indices.sort(dim=1).values
+    return chosen.gather(1, torch.sort(shares.gather(1, chosen), dim=1, descending=True, stable=True).indices)
 
 
 def _text(path: PathLike) -> str:

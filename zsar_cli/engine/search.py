@@ -112,13 +112,17 @@ def search(
     wanted = _under(videos, settings.under)
     score = _scorer(classifier, query)
     columns = [model.fingerprint for model in classifier.pipeline.models]
-    parts = [
-        (np.repeat(block.videos, block.counts), block.spans, score(list(map(to_tensor, block.vectors))))
-        for block in library.blocks(columns, wanted)
-    ]
-    if not parts:
+    # Room for all is made at once: small arrays between large ones that come and go would keep memory in pieces.
+    count = int(videos.counts[wanted].sum())
+    windows = _Windows(np.zeros(count, np.int64), np.zeros((count, 2)), np.zeros(count))
+    if not count:
         return []
-    windows = _Windows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    stop = 0
+    for block in library.blocks(columns, wanted):
+        start, stop = stop, stop + len(block.spans)
+        windows.video[start:stop] = np.repeat(block.videos, block.counts)
+        windows.spans[start:stop] = block.spans
+        windows.similarity[start:stop] = score(list(map(to_tensor, block.vectors)))
     moments = _moments(windows, settings)
     if settings.dedupe:
         moments = _distinct(library, columns[0], windows, moments, settings)

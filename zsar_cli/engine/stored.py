@@ -20,7 +20,7 @@ from zsar_cli.video.types import VideoFacts
 
 __all__ = ["classify_stored", "stored_videos", "to_tensor"]
 
-AT_ONCE = 8_000_000  # similarities of windows to labels that are computed in one go
+AT_ONCE = 2_000_000  # similarities of windows to labels that are computed in one go
 
 
 def to_tensor(rows: Half) -> Tensor:

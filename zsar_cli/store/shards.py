@@ -210,7 +210,8 @@ class Shard:
         with self._read():
             if self.is_journal:
                 return _journal_rows(self.files[0]).select(columns)
-            return pq.read_table(self.files[0], columns=list(columns))
+            with pq.ParquetFile(self.files[0]) as file:  # not `read_table`, which imports pandas where it is installed
+                return file.read(columns=list(columns))
 
     def replaced(self) -> frozenset[str]:
         """Names of the shards that this one stands for: they may be there still, and do not count."""
