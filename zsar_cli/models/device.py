@@ -60,7 +60,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
     bf16 takes half the time on a CPU that has it (AVX512-BF16), but it is not the same model: over 163 real videos the
     built-in model's embeddings have a cosine of 0.998 (median) and 0.982 (least) with those of fp32, and 10 best labels
-    are others, though as many are right (52 and 53). Those of `rest-exercises` are no nearer to one another.
+    are others, though as many are right (52 and 53).
 
     Raises:
         UsageError: the name is unknown, or fp16 was asked for on a CPU.
