@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +47,32 @@ def good(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: ob
     yield VideoFacts(path, info, sampling, decoder, "1", tuple((np.arange(count) / 25).tolist()), notes=notes)
 
 
-def real(path: str, sampling: Sampling, geometry: Geometry, decoder: str, within: Window | None = None) -> Parts:
+def real(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *more: Any) -> Parts:
     """The project's own reader, with a note on what it loaded."""
-    for part in read_windows(path, sampling, geometry, decoder, within):
+    for part in read_windows(path, sampling, geometry, decoder, *more):
         note = ("torch" if "torch" in sys.modules else "no torch",)
         yield replace(part, notes=note) if isinstance(part, VideoFacts) else part
+
+
+def fails_in_shares(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *more: Any) -> Parts:
+    """The project's own reader, which ends its process in the second share of a file."""
+    within, allot = more
+
+    def asked(windows: int, seconds: float) -> range:
+        share = allot(windows, seconds)
+        if share.start:
+            os._exit(3)
+        return share
+
+    return read_windows(path, sampling, geometry, decoder, within, asked)
+
+
+def fails_late(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *more: Any) -> Parts:
+    """The project's own reader, which fails at the end of what it reads."""
+    for part in read_windows(path, sampling, geometry, decoder, *more):
+        if isinstance(part, VideoFacts):
+            raise InputError(path, "decode", "too late", decoder)
+        yield part
 
 
 def endless(path: str, sampling: Sampling, geometry: Geometry, decoder: str, *_: object) -> Parts:

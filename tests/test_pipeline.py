@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from fake_model import FakeModel
-from videos import folder, read_code, truncated, write_video
+from videos import corrupted, folder, read_code, truncated, write_video
 
 from zsar_cli.engine import pipeline as pipeline_module
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import FrameModel
 from zsar_cli.store.cache import EmbeddingCache
+from zsar_cli.video import workers as workers_module
 from zsar_cli.video.content import BLOCK, SAMPLES, content_digest
 from zsar_cli.video.reader import read_video
 from zsar_cli.video.types import Excerpt, Sampling, Window
@@ -363,3 +365,18 @@ def test_a_container_decodes_with_its_share_of_the_processors(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
     assert EmbedSettings().decode_workers == expected
     assert EmbedSettings(workers=3).decode_workers == 3
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_vectors_do_not_depend_on_how_many_processes_share_a_long_file(
+    damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mkv"
+    clip = corrupted(path, frames=201, gop=10) if damaged else write_video(path, frames=201, gop=10)
+    settings = EmbedSettings({"window": 0.3, "frames": 2}, workers=1)
+    (alone,) = embed([str(clip.path)], FakeModel(), settings)
+    monkeypatch.setattr(workers_module, "_WORTH", 1.0)
+    (shared,) = embed([str(clip.path)], FakeModel(), replace(settings, workers=4))
+    assert isinstance(alone, Embedding) and isinstance(shared, Embedding)
+    assert shared.facts == alone.facts and torch.equal(shared.spans, alone.spans)
+    torch.testing.assert_close(shared.windows, alone.windows)

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import faulty_readers
 import numpy as np
 import pytest
+import videos
 
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video import workers as workers_module
@@ -389,3 +391,77 @@ def test_no_file_is_left_in_shared_memory() -> None:
         shared = decoders._workers[0]._shared
         assert shared is not None and shared.path.endswith(".zsar-frames")
         assert not Path(shared.path).exists() or os.name == "nt"
+
+
+WINDOWS = Sampling(window=0.3, frames=3)
+
+
+@pytest.fixture
+def shares(monkeypatch: pytest.MonkeyPatch) -> list[range]:
+    """What the process that begins a file reads of it, where one second is worth another process."""
+    given: list[range] = []
+    divide = DecodePool._divide
+
+    def recorded(self: DecodePool, *about: object) -> range:
+        given.append(divide(self, *about))
+        return given[-1]
+
+    monkeypatch.setattr(workers_module, "_WORTH", 1.0)
+    monkeypatch.setattr(DecodePool, "_divide", recorded)
+    return given
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: videos.write_video(path / "a.mp4", frames=101, gop=10, b_frames=2),
+        lambda path: videos.write_video(path / "a.ts", frames=101, gop=10, b_frames=2),
+        lambda path: videos.rotated(path / "a.mp4", 90, frames=101),
+        lambda path: videos.truncated(path / "a.mp4", 0.8, frames=201, gop=10),
+        lambda path: videos.corrupted(path / "a.mkv", frames=201, gop=10),
+        lambda path: videos.corrupted(path / "a.ts", 0.1, 0.2, frames=201, gop=10),
+        lambda path: videos.corrupted(path / "a.mkv", 0.8, 0.9, frames=201, gop=10),
+    ],
+    ids=["mp4", "ts", "rotated", "cut off", "damaged in the middle", "damaged early", "damaged late"],
+)
+def test_a_long_file_that_several_processes_share_gives_what_one_gives(
+    write: Callable[[Path], videos.Clip], exact: bool, tmp_path: Path, shares: list[range]
+) -> None:
+    path, sampling = str(write(tmp_path).path), replace(WINDOWS, exact=exact)
+    alone = read_video(path, sampling, GEOMETRY)
+    with DecodePool(3, 60, [View(sampling, GEOMETRY)]) as decoders:
+        (video,) = decoders.decode([path])
+    assert isinstance(video, DecodedVideo)
+    assert (video.facts, video.windows) == (alone.facts, alone.windows)
+    np.testing.assert_array_equal(video.frames, alone.frames)
+    assert not shares or 0 < shares[0].stop < len(alone.windows)
+
+
+def test_all_processes_have_a_share_of_one_file_and_none_of_many(tmp_path: Path, shares: list[range]) -> None:
+    path = str(videos.write_video(tmp_path / "a.mp4", frames=101, gop=10).path)
+    with DecodePool(3, 60, [View(WINDOWS, GEOMETRY)]) as decoders:
+        events = list(decoders.stream([path]))
+        assert shares[0] == range(0, 14 // 3)
+        assert sum(len(part.content.windows) for _, part in events if part and hasattr(part.content, "windows")) == 14
+        assert sum(worker._process is not None for worker in decoders._workers) == 3
+    with DecodePool(1, 60, [View(WINDOWS, GEOMETRY)]) as decoders:
+        assert len(list(decoders.decode([path] * 3))) == 3
+    assert all(share == range(14) for share in shares[3:])
+
+
+def test_what_happens_to_a_share_is_no_matter(tmp_path: Path, shares: list[range]) -> None:
+    path = str(videos.write_video(tmp_path / "a.mp4", frames=101, gop=10).path)
+    alone = read_video(path, WINDOWS, GEOMETRY)
+    with DecodePool(3, 60, [View(WINDOWS, GEOMETRY)], read="faulty_readers:fails_in_shares") as decoders:
+        (video,) = decoders.decode([path])
+    assert isinstance(video, DecodedVideo) and video.facts == alone.facts
+    np.testing.assert_array_equal(video.frames, alone.frames)
+
+
+def test_a_file_that_fails_in_shares_and_alone_is_one_failure(tmp_path: Path, shares: list[range]) -> None:
+    path = str(videos.write_video(tmp_path / "a.mp4", frames=101, gop=10).path)
+    with DecodePool(3, 60, [View(WINDOWS, GEOMETRY)], read="faulty_readers:fails_late") as decoders:
+        (result,) = decoders.decode([path])
+        assert failure(result) == (path, "decode", "too late", "pyav")
+        assert isinstance(next(decoders.decode([path])), InputError)

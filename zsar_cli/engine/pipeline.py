@@ -128,7 +128,8 @@ class Pipeline:
 
         Args:
             inputs: paths or parts of files, read as they are needed, and earlier failures, which keep their place.
-            watch: sees windows as they are encoded, those of different files mixed; nothing of cached videos.
+            watch: sees windows as they are encoded, those of different files mixed; nothing of cached videos. Those of
+                a long file come in any order, and again where damage was found in it.
         """
         job = _Job(self, watch)
         hold = lambda: job.held > BUFFER  # noqa: E731
@@ -278,6 +279,9 @@ class _Job:
             self._conclude(number)
         elif isinstance(event.content, VideoFacts):
             file.facts[event.view] = event.content
+        elif event.content is None:
+            self.encode_waiting()
+            file.parts = [[] for _ in file.parts]
         else:
             self._batch.append((number, event.view, event.content))
             file.waiting += 1
@@ -336,7 +340,9 @@ class _Job:
         for known, view, parts in zip(file.known, self._pipeline.view_of, file.parts, strict=True):
             if known is None:
                 spans, vectors = (torch.cat(column) for column in zip(*parts, strict=True))
-                known = Embedding(replace(file.facts[view], content=file.content), spans, vectors)
+                order = spans[:, 0].argsort(stable=True)  # several processes may have read a long file
+                facts = replace(file.facts[view], content=file.content)
+                known = Embedding(facts, spans[order], vectors[order])
             result.append(known)
         self._keep(file, result)
         self._finish(number, tuple(result))

@@ -21,10 +21,11 @@ from zsar_cli.video.assembly import together
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.limits import limit_memory
 from zsar_cli.video.processes import SIGALRM, listen, one_line, take_pipes
+from zsar_cli.video.sampling import Indivisible
 from zsar_cli.video.shared_frames import SharedFrames, bytes_of_a_frame
 from zsar_cli.video.types import VideoFacts, View, Window, WindowBatch
 
-__all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Request", "Task", "serve"]
+__all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Planned", "Request", "Task", "serve"]
 
 BOOT = "import sys; sys.path[:] = sys.argv[1:]; from zsar_cli.video.decoding import serve; serve()"
 _MOST = 16  # windows in one message
@@ -45,12 +46,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Request:
-    """A file to decode, or a part of it: these views, or, where they are None, what the answer to its digest says."""
+    """A file to decode, or a part of it: these views, or, where they are None, what the answer to its digest says.
+
+    Args:
+        share: of a file that several processes read, the windows that are read here; those of how many.
+    """
 
     path: str
     within: Window | None
     views: tuple[int, ...] | None
     hashes: str | None
+    share: tuple[range, int] | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The windows of a view of a file and the seconds they last; answered by the range of those to read."""
+
+    windows: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -72,10 +86,13 @@ class Frames:
 
 @dataclass(frozen=True)
 class Part:
-    """What came of one view of a file: windows, or at their end what is known of the file; answered by True."""
+    """What came of one view of a file: windows, or at their end what is known of the file; answered by True.
+
+    From the pool None says that no window so far counts: all of them will come again.
+    """
 
     view: int
-    content: WindowBatch | VideoFacts
+    content: WindowBatch | VideoFacts | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,7 @@ def _answer(task: Task, request: Request, shared: SharedFrames, say: Callable[[o
         for index in wanted:
             _decode(task, request, index, shared, say)
         last: object = Ended()
-    except ZsarError as error:
+    except (ZsarError, Indivisible) as error:
         last = error
     except MemoryError:
         last = InputError(request.path, "decode", "it needs more memory than one file may take", task.decoder)
@@ -135,8 +152,22 @@ def _answer(task: Task, request: Request, shared: SharedFrames, say: Callable[[o
 def _decode(task: Task, request: Request, index: int, shared: SharedFrames, say: Callable[[object], object]) -> None:
     """One view of a file."""
     view, read = task.views[index], pkgutil.resolve_name(task.read)
-    parts = read(request.path, view.sampling, view.geometry, task.decoder, request.within)
+    as_planned = request.share is None
+
+    def allot(windows: int, seconds: float) -> range:
+        nonlocal as_planned
+        if request.share is None:
+            answer = say(Planned(windows, seconds))
+            assert isinstance(answer, range)
+            return answer
+        share, expected = request.share
+        as_planned = windows == expected
+        return share
+
+    parts = read(request.path, view.sampling, view.geometry, task.decoder, request.within, allot)
     for part in _batches(parts, shared.size // bytes_of_a_frame(view), view.sampling.frames):
+        if not as_planned:  # the file is not as it was when it was divided
+            raise Indivisible
         if isinstance(part, WindowBatch):
             frames = np.stack(part.frames)
             shared.write(frames)

@@ -23,7 +23,7 @@ from zsar_cli.errors import InputError
 from zsar_cli.video.assembly import Pick, windows_of
 from zsar_cli.video.pyav_index import scan_index
 from zsar_cli.video.pyav_source import NAME, Source, Timed, Timeline, in_order, open_source, scan, why_no_frame
-from zsar_cli.video.sampling import frames_shown, nearest, repeats, sample_times, spans
+from zsar_cli.video.sampling import Allot, Indivisible, frames_shown, nearest, repeats, sample_times, spans
 from zsar_cli.video.types import Geometry, Partial, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
 
 __all__ = ["probe", "read", "version"]
@@ -175,14 +175,19 @@ def _share(line: Timeline, decoded: list[int]) -> float:
 
 
 def read(
-    path: str, sampling: Sampling, geometry: Geometry, within: Window | None = None
+    path: str,
+    sampling: Sampling,
+    geometry: Geometry,
+    within: Window | None = None,
+    allot: Allot = lambda windows, _: range(windows),
 ) -> Iterator[WindowBatch | VideoFacts]:
     """Windows as they are complete, and last what is known of the file; see `zsar_cli.video.reader.read_windows`.
 
     Raises:
         InputError: the file cannot be opened as a video, or no frame of it can be decoded.
+        Indivisible: `allot` left windows out, and those that are wanted cannot be read by seeking.
     """
-    done, plan = 0, None
+    done, plan, share = 0, None, None
     for look in (scan,) if sampling.exact else (scan_index, scan):
         with open_source(path, geometry) as source:
             found = look(source)
@@ -191,12 +196,18 @@ def read(
             line, plan = found, _plan(source, found, sampling, within)
             if plan is None:
                 continue
-            for window in windows_of(_seeking(source, plan, done), plan.spans, sampling.frames, done):
+            if share is None:
+                share = allot(len(plan.chosen), float(plan.spans[-1, 1] - plan.spans[0, 0]))
+                done = share.start
+            picks = _seeking(source, plan, range(done, share.stop))
+            for window in windows_of(picks, plan.spans, sampling.frames, done):
                 yield window
                 done += 1
-            if done == len(plan.chosen):
+            if done == share.stop:
                 yield _facts(source, plan)
                 return
+    if share is not None and plan is not None and share != range(len(plan.chosen)):
+        raise Indivisible
     with open_source(path, geometry) as source:  # afresh: nothing that broke is carried over
         if plan is None:
             times = sample_times(line.duration, sampling, within)
@@ -223,10 +234,11 @@ def _plan(source: Source, line: Timeline, sampling: Sampling, within: Window | N
     return _Plan(line, sampling, chosen, within, (f"key frames: up to {off:.1f} s from the instants asked for",))
 
 
-def _seeking(source: Source, plan: _Plan, first: int) -> Iterator[Pick]:
-    """Each instant of the windows from `first` on with its frame, in order of time; ends early where one is missing."""
-    flat, begin = plan.chosen.ravel(), first * plan.sampling.frames
-    order = np.argsort(flat[begin:], kind="stable") + begin
+def _seeking(source: Source, plan: _Plan, windows: range) -> Iterator[Pick]:
+    """Each instant of these windows with its frame, in order of time; ends early where a frame is missing."""
+    flat, count = plan.chosen.ravel(), plan.sampling.frames
+    begin, end = windows.start * count, windows.stop * count
+    order = np.argsort(flat[begin:end], kind="stable") + begin
     targets, begins = np.unique(flat[order], return_index=True)
     groups = np.split(order, begins[1:])
     frames = _by_key_frames(source, targets) if plan.notes else _by_seeking(source, plan.line, targets)

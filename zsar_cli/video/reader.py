@@ -13,7 +13,7 @@ from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video.assembly import joined
 from zsar_cli.video.geometry import check_geometry
 from zsar_cli.video.kinds import IMAGE_SUFFIXES
-from zsar_cli.video.sampling import BehindTheEnd, check_sampling
+from zsar_cli.video.sampling import Allot, BehindTheEnd, check_sampling
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, VideoFacts, VideoInfo, Window, WindowBatch
 
 __all__ = ["DECODERS", "decoder_versions", "is_images", "probe", "read_video", "read_windows", "reader_of"]
@@ -25,7 +25,12 @@ PICTURES = IMAGE_SUFFIXES | {".gif", ".apng"}  # read by Pillow, whatever the de
 
 
 def read_windows(
-    path: str, sampling: Sampling, geometry: Geometry, decoder: str = "pyav", within: Window | None = None
+    path: str,
+    sampling: Sampling,
+    geometry: Geometry,
+    decoder: str = "pyav",
+    within: Window | None = None,
+    allot: Allot | None = None,
 ) -> Iterator[WindowBatch | VideoFacts]:
     """Read the frames shown at the wanted instants of a video file, an animated image or a folder of images.
 
@@ -36,6 +41,7 @@ def read_windows(
         decoder: "pyav" (exact) or "decord" (its limits: see `decord_reader`). Images are read by Pillow
             whatever is chosen here.
         within: only this part of the video, see `Excerpt`; None is all of it.
+        allot: says which of the windows to read. Not asked where they can only be read one after the other.
 
     Yields:
         N windows in order, each as soon as it is complete, so that memory does not grow with the length of the video;
@@ -44,6 +50,7 @@ def read_windows(
     Raises:
         InputError: the file is missing, not a video, nothing in it can be decoded, or it ends before the part.
         UsageError: an unknown decoder, one that is not installed, or a value that is not allowed.
+        Indivisible: `allot` left windows out, and those that are wanted cannot be read by themselves.
     """
     if decoder not in DECODERS:
         raise UsageError(f"decoder '{decoder}' is unknown: choose one of {', '.join(DECODERS)}")
@@ -51,8 +58,9 @@ def read_windows(
     check_geometry(geometry)
     name = "images" if is_images(path) else decoder
     read = import_module(f"zsar_cli.video.{_READERS[name][0]}").read
+    more = {"allot": allot} if name == "pyav" and allot is not None else {}
     try:
-        for part in read(path, sampling, geometry, within):
+        for part in read(path, sampling, geometry, within, **more):
             yield _cut_short(part, within) if isinstance(part, VideoFacts) and within is not None else part
     except BehindTheEnd as error:
         raise InputError(path, "decode", str(error), name) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +11,33 @@ from numpy.typing import NDArray
 from zsar_cli.errors import UsageError
 from zsar_cli.video.types import Sampling, Window
 
-__all__ = ["BehindTheEnd", "check_sampling", "frames_shown", "nearest", "repeats", "sample_times", "spans"]
+__all__ = [
+    "Allot",
+    "BehindTheEnd",
+    "Indivisible",
+    "check_sampling",
+    "frames_shown",
+    "nearest",
+    "repeats",
+    "sample_times",
+    "spans",
+]
 
 # An instant this close (seconds) before a frame's start counts as that frame: frame times are sums of rounded
 # fractions, and which frame is meant must not hang on the last bit of a float.
 _TOLERANCE = 1e-6
 
 
+# Asked with the number of windows and the seconds they last, once both are known: which of the windows to read.
+Allot = Callable[[int, float], range]
+
+
 class BehindTheEnd(ValueError):
     """The part of a video that is asked for begins where the video has ended."""
+
+
+class Indivisible(Exception):
+    """Some windows of a file cannot be read by themselves: it must be decoded from its start."""
 
 
 def check_sampling(sampling: Sampling) -> None:

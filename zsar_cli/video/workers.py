@@ -9,6 +9,9 @@ In the parent, one thread per process writes a path and takes messages until the
 process when a message is late, which the thread sees as the end of the pipe. Frames do not go through the pipe: they
 lie in memory that both sides map (`shared_frames`), a batch of windows a message. So neither side ever holds more of
 a video than a few windows, however long it is.
+
+Where processes have nothing to do they take shares of the windows of a long file that another one begins. What is
+damaged in such a file, or happens to one of the processes, is no matter: all is then read again by one process alone.
 """
 
 from __future__ import annotations
@@ -19,29 +22,29 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, BinaryIO, TypeVar
 
 from zsar_cli.errors import InputError, UsageError, ZsarError
 from zsar_cli.video.assembly import joined
-from zsar_cli.video.decoding import BOOT, DigestOf, Ended, Frames, Part, Request, Task
+from zsar_cli.video.decoding import BOOT, DigestOf, Ended, Frames, Part, Planned, Request, Task
+from zsar_cli.video.jobs import Broken, Choose, Event, Job, Sender, Split, Stopped
 from zsar_cli.video.limits import check_timeout
 from zsar_cli.video.processes import Expired, Lost, ask, one_line
+from zsar_cli.video.sampling import Indivisible
 from zsar_cli.video.shared_frames import SharedFrames
-from zsar_cli.video.types import DecodedVideo, Excerpt, VideoFacts, View, Window, WindowBatch
+from zsar_cli.video.types import DecodedVideo, Excerpt, VideoFacts, View, WindowBatch
 
 __all__ = ["DecodePool", "Event"]
 
 _FILES_PER_PROCESS = 256  # then a fresh process: a slow leak in a decoder stays small
+_WORTH = 300.0  # seconds of video for which another process opens and scans a file
 _START_LIMIT = 60.0  # seconds for a process to start; it takes about 0.2 s on an idle machine
 
 
-# The number of a file in the order of the paths, and: a part of it, why it failed, or None at its end.
-Event = tuple[int, Part | InputError | None]
 Ready = TypeVar("Ready")
-Choose = Callable[[int, str, str | None], Collection[int]]
 
 
 class DecodePool:
@@ -95,7 +98,8 @@ class DecodePool:
         """Decodes files side by side and gives their windows when they are ready, those of different files mixed.
 
         For each file come its windows, view after view, each view ended by its `VideoFacts`, then None; or an
-        `InputError`, after which nothing more comes of the file. `paths` is read lazily: one file more than
+        `InputError`, after which nothing more comes of the file. Windows of a long file may come in any order, and a
+        `Part` of None says that those so far do not count. `paths` is read lazily: one file more than
         there are processes is asked for. Closing the iterator stops the files under way.
 
         Args:
@@ -127,7 +131,8 @@ class DecodePool:
                         yield number, path
                         continue
                     file, within = (path, None) if isinstance(path, str) else (path.path, path.within)
-                    job = _Job(number, file, within, choose, hashes, _Sender(events, (stopped, self._closed)))
+                    send = Sender(events, (stopped, self._closed))
+                    job = Job(number, file, within, choose, hashes, send, self._divide)
                     self._threads.submit(self._run, job)
                     under_way += 1
                 if not under_way and exhausted:
@@ -162,7 +167,9 @@ class DecodePool:
             elif event is not None and isinstance(event.content, WindowBatch):
                 batches.setdefault(number, []).append(event.content)
             elif event is not None and isinstance(event.content, VideoFacts):
-                done[number] = joined(event.content, batches.pop(number))
+                done[number] = joined(event.content, sorted(batches.pop(number), key=_begin))
+            elif event is not None:
+                batches.pop(number, None)
             while event is not None and following in done:
                 yield done.pop(following)
                 following += 1
@@ -184,11 +191,23 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, job: _Job) -> None:
+    def _divide(self, job: Job, planned: Planned) -> range:
+        """Which windows of a file the process that begins it reads; idle ones are given the others."""
+        parts = min(1 + self._idle.qsize(), int(planned.seconds / _WORTH), planned.windows)
+        if len(self.views) > 1 or parts < 2 or job.split is not None:
+            return range(planned.windows)
+        job.split = Split(parts)
+        borders = [planned.windows * part // parts for part in range(parts + 1)]
+        first, *others = map(range, borders[:-1], borders[1:])
+        for share in others:
+            self._threads.submit(self._run, replace(job, choose=None, share=(share, planned.windows)))
+        return first
+
+    def _run(self, job: Job) -> None:
         worker = self._idle.get()  # never waits: there are as many threads as workers
         try:
             worker.decode(job)
-        except _Stopped:
+        except Stopped:
             worker.release()  # it is in the middle of a file that nobody waits for
         except BaseException as error:
             job.send.fail(error if isinstance(error, ZsarError) else ZsarError(f"{job.path}: {one_line(error)}"))
@@ -196,39 +215,8 @@ class DecodePool:
             self._idle.put(worker)
 
 
-class _Stopped(Exception):
-    """Nobody takes the results any more."""
-
-
-@dataclass(frozen=True)
-class _Sender:
-    """Hands events to the one who iterates; waits while it has enough of them."""
-
-    events: queue.Queue[Event | ZsarError]
-    ends: tuple[threading.Event, ...]
-
-    def __call__(self, event: Event | ZsarError) -> None:
-        """Raises _Stopped once the iterator or the pool was closed."""
-        while not any(end.is_set() for end in self.ends):
-            with contextlib.suppress(queue.Full):
-                return self.events.put(event, timeout=0.1)
-        raise _Stopped
-
-    def fail(self, error: ZsarError) -> None:
-        with contextlib.suppress(_Stopped):
-            self(error)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One file."""
-
-    number: int
-    path: str
-    within: Window | None
-    choose: Choose | None
-    hashes: str
-    send: _Sender
+def _begin(batch: WindowBatch) -> float:
+    return batch.windows[0].start
 
 
 class _Worker:
@@ -243,12 +231,12 @@ class _Worker:
         self._killed = False
         self._lock = threading.Lock()  # between starting a process and killing it for good
 
-    def decode(self, job: _Job) -> None:
+    def decode(self, job: Job) -> None:
         """Sends the file's events; what becomes of the process is a failure of the file.
 
         Raises:
             ZsarError: the reader refused the settings.
-            _Stopped: nobody waits for the events.
+            Stopped: nobody waits for the events.
         """
         try:
             process = self._ready_process()
@@ -256,42 +244,69 @@ class _Worker:
             return self._fail(job, "decode", f"no decode process could be started: {error}")
         self._files += 1
         try:
-            self._converse(process, job)
+            self._end(job, self._converse(process, job))
+        except Broken:
+            self.release()  # it is in the middle of a share that nobody waits for
+            self._end(job, Indivisible())
         except Expired:
             reason = f"no result within {self._timeout:g} s; the decoder was stopped (--timeout raises the limit)"
             self._fail(job, "timeout", reason)
         except Lost as error:
             self._fail(job, "decode", f"the decoder crashed ({error})")
 
-    def _converse(self, process: subprocess.Popen[bytes], job: _Job) -> None:
-        """One file: a request, then messages until its end."""
+    def _converse(self, process: subprocess.Popen[bytes], job: Job) -> InputError | Indivisible | None:
+        """One file: a request, then messages until its end; returns why it failed, if it did."""
         everything = tuple(range(len(self._views)))
         asks = job.choose is not None
-        request = Request(job.path, job.within, None if asks else everything, job.hashes if asks else None)
+        views, hashes = (None, job.hashes) if asks else (everything, None)
+        request = Request(job.path, job.within, views, hashes, job.share)
         message = self._ask(process, request)
         while True:
+            if job.split is not None and job.split.broken:
+                raise Broken
             if isinstance(message, DigestOf):
                 assert job.choose is not None
                 message = self._ask(process, tuple(job.choose(job.number, job.path, message.digest)))
+            elif isinstance(message, Planned):
+                message = self._ask(process, job.divide(job, message))
             elif isinstance(message, Frames):
                 assert self._shared is not None
                 batch = WindowBatch(message.windows, tuple(self._shared.read(message.shape)), message.shown)
                 job.send((job.number, Part(message.view, batch)))
                 message = self._ask(process, True)
             elif isinstance(message, Part):
-                job.send((job.number, message))
+                if job.split is None:
+                    job.send((job.number, message))
+                else:
+                    job.split.facts = message
                 message = self._ask(process, True)
             elif isinstance(message, Ended):
-                return job.send((job.number, None))
-            elif isinstance(message, InputError):
-                return job.send((job.number, message))
+                return None
+            elif isinstance(message, InputError | Indivisible):
+                return message
             elif isinstance(message, ZsarError):
                 raise message
             else:
                 raise AssertionError(f"{self._read} gave {type(message)}")
 
-    def _fail(self, job: _Job, stage: str, reason: str) -> None:
-        job.send((job.number, InputError(job.path, stage, reason, self._decoder)))
+    def _fail(self, job: Job, stage: str, reason: str) -> None:
+        self._end(job, InputError(job.path, stage, reason, self._decoder))
+
+    def _end(self, job: Job, failure: InputError | Indivisible | None) -> None:
+        """A file or a share of it was read. The last of those that shared one reads it again where any failed."""
+        split = job.split
+        if split is None:
+            assert not isinstance(failure, Indivisible)
+            return job.send((job.number, failure))
+        if not split.end(failure is not None):
+            return
+        if not split.broken:
+            assert split.facts is not None
+            job.send((job.number, split.facts))
+            return job.send((job.number, None))
+        job.send((job.number, Part(0, None)))
+        everything = lambda _, planned: range(planned.windows)  # noqa: E731
+        self.decode(replace(job, choose=None, divide=everything, share=None, split=None))
 
     def kill(self) -> None:
         """Ends the process, and lets no other take its place."""
