@@ -312,6 +312,26 @@ def test_key_frames_of_an_mp4_need_its_index_alone(
     np.testing.assert_array_equal(video.frames, expected.frames)
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_key_frame_that_stands_for_several_instants_is_decoded_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene_cuts_off = {"x264-params": "scenecut=0"}
+    clip = videos.write_video(tmp_path / name, frames=120, gop=20, options=scene_cuts_off)
+    decoded: list[int | None] = []
+    decode = pyav_source.Source.decode
+
+    def counted(self: pyav_source.Source, packet: object) -> list[av.VideoFrame]:
+        frames = decode(self, packet)
+        decoded.extend(frame.pts for frame in frames)
+        return frames
+
+    monkeypatch.setattr(pyav_source.Source, "decode", counted)
+    batch, _ = read_windows(str(clip.path), Sampling(frames=16, exact=False), SQUASH)
+    assert isinstance(batch, WindowBatch)
+    assert len(decoded) == len(set(decoded)) == len(batch.frames) == 6
+
+
 def test_an_index_that_was_wrong_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = videos.write_video(tmp_path / "a.mp4", frames=101, gop=12, b_frames=3)
     sampling = Sampling(frames=6, exact=False)
