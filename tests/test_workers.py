@@ -435,7 +435,7 @@ def test_a_long_file_that_several_processes_share_gives_what_one_gives(
     assert isinstance(video, DecodedVideo)
     assert (video.facts, video.windows) == (alone.facts, alone.windows)
     np.testing.assert_array_equal(video.frames, alone.frames)
-    assert not shares or 0 < shares[0].stop < len(alone.windows)
+    assert not shares or shares[0].stop < len(alone.windows) or not exact
 
 
 def test_all_processes_have_a_share_of_one_file_and_none_of_many(tmp_path: Path, shares: list[range]) -> None:
