@@ -17,7 +17,7 @@ import pytest
 import torch
 from cli_runner import Finished, Runner, label_options
 from fake_model import FakeModel
-from videos import write_video
+from videos import folder, write_video
 
 from zsar_cli.engine import adding
 from zsar_cli.engine.adding import Outcome, add_videos, make_library
@@ -48,12 +48,12 @@ def classifier(workers: int = 1) -> ZeroShotClassifier:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder of five videos, one of them damaged beyond use."""
-    folder = tmp_path / "films"
-    folder.mkdir()
+    films = tmp_path / "films"
+    films.mkdir()
     for number in range(4):
-        write_video(folder / f"{number}.mp4", first=100 * number, frames=40 + number)
-    (folder / "bad.mp4").write_text("this is text")
-    return folder
+        write_video(films / f"{number}.mp4", first=100 * number, frames=40 + number)
+    (films / "bad.mp4").write_text("this is text")
+    return films
 
 
 def paths_in(home: Path) -> list[str]:
@@ -137,6 +137,32 @@ def test_files_that_changed_places_are_found_where_they_are(home: Path, tmp_path
     os.rename(home / "x", home / "1.mp4")
     add(library, paths_in(home))
     assert same(vectors(library), reference(paths_in(home)))
+
+
+@pytest.mark.parametrize("new_name", ["00.mp4", "9.mp4"])
+def test_a_file_that_moved_is_not_lost_to_the_one_that_took_its_place(
+    new_name: str, home: Path, tmp_path: Path
+) -> None:
+    """Whichever of the two is looked at first."""
+    library = tmp_path / "lib"
+    add(library, paths_in(home))
+    os.rename(home / "0.mp4", home / new_name)
+    write_video(home / "0.mp4", first=900, frames=33)
+    found = add(library, paths_in(home))
+    assert (found[new_name], found["0.mp4"]) == ("moved", "added")
+    assert same(vectors(library), reference(paths_in(home)))
+
+
+def test_a_frame_that_changed_in_its_folder_is_noticed(tmp_path: Path) -> None:
+    library, frames = tmp_path / "lib", folder(tmp_path / "frames", frames=20).path
+    assert add(library, [str(frames)]) == {"frames": "added"}
+    before = sorted((library / "shards").iterdir())
+    assert add(library, [str(frames)]) == {"frames": "known"}
+    assert sorted((library / "shards").iterdir()) == before
+    first, second, *_ = sorted(frames.iterdir())
+    shutil.copyfile(second, first)
+    assert add(library, [str(frames)]) == {"frames": "added"}
+    assert same(vectors(library), reference([str(frames)]))
 
 
 def test_two_files_of_one_content_are_kept_once(home: Path, tmp_path: Path) -> None:

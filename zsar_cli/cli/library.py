@@ -184,19 +184,12 @@ def _part(text: str | None) -> Callable[[str], bool]:
     return lambda path: zlib.crc32(os.fsencode(os.path.abspath(path))) % int(parts) == int(number) - 1
 
 
-def _under(paths: Iterable[str], folders: Sequence[str]) -> list[bool]:
-    """Which of the paths are one of these files or folders, or lie in one."""
-    roots = [os.path.abspath(folder) for folder in folders]
-    inside = tuple(os.path.join(root, "") for root in roots)
-    return [path in roots or path.startswith(inside) for path in paths]
-
-
 def _prune(library: Library, folders: Sequence[str]) -> int:
     import numpy as np
 
     videos = library.videos
-    there = zip(_under(videos.paths, folders), videos.paths, strict=True)
-    return library.remove(np.array([inside and not os.path.exists(path) for inside, path in there], bool))
+    absent = np.array([not os.path.exists(path) for path in videos.paths], bool)
+    return library.remove(videos.under(folders) & absent)
 
 
 def info(library: Folder) -> None:
@@ -232,16 +225,14 @@ def remove(library: Folder, paths: Gone) -> int:
 
     Example: zsar library remove films.lib films/private/
     """
-    import numpy as np
-
     from zsar_cli.store.library import Library
 
     kept = Library(library)
     messages = Messages()
     for path in paths:
-        if not any(_under(kept.videos.paths, [path])):
+        if not kept.videos.under([path]).any():
             messages.error(f"{path}: nothing in {library} lies there")
-    count = kept.remove(np.array(_under(kept.videos.paths, paths), bool))
+    count = kept.remove(kept.videos.under(paths))
     messages.info(f"{library}: {count} taken out")
     return 0 if count else 1
 

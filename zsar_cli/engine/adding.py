@@ -148,11 +148,18 @@ class Adder:
         self._library.forget()
 
     def _unchanged(self, path: str) -> bool:
+        """Whether a file need not be opened to be known."""
         name = os.path.abspath(path)
         if name not in self._state_of or (self._again and self._id_of[name] in self._failed):
             return False
-        state = FileState.now(path)
-        return state is not None and (state.size, state.modified) == self._state_of[name]
+        # The time of a folder says nothing of the frames in it.
+        return not os.path.isdir(path) and self._stands(name, self._id_of[name])
+
+    def _stands(self, name: str, content: str) -> bool:
+        """Whether the file at a path is still the one of this content that is in the library."""
+        state = FileState.now(name)
+        kept = self._state_of.get(name)
+        return state is not None and self._id_of.get(name) == content and (state.size, state.modified) == kept
 
     def _new(
         self, paths: Iterable[str], skipped: deque[Outcome], waiting: deque[tuple[str, str, FileState | None]]
@@ -166,8 +173,7 @@ class Adder:
             if (what := self._known(name, content, state)) is not None:
                 skipped.append(Outcome(path, what))
                 continue
-            self._path_of[content] = name
-            self._id_of[name] = content
+            self._place(name, content, state)
             waiting.append((path, content, state))
             yield path
 
@@ -176,12 +182,20 @@ class Adder:
         if content not in self._path_of or (self._again and content in self._failed):
             return None
         old = self._path_of[content]
-        if name not in self._id_of and os.path.exists(old):
-            return "copy"
+        if self._stands(old, content):
+            if old == name:
+                return "known"
+            if name not in self._id_of:
+                return "copy"
         # A library knows what is at a path by the latest entry about it, so what came to a known path is said anew.
         self._write(_entry(content, name, state, kind="moved"))
-        self._path_of[content], self._id_of[name] = name, content
+        self._place(name, content, state)
         return "known" if old == name else "moved"
+
+    def _place(self, name: str, content: str, state: FileState | None) -> None:
+        """From now on this content is at this path."""
+        self._path_of[content], self._id_of[name] = name, content
+        self._state_of[name] = (-1, -1) if state is None else (state.size, state.modified)
 
     def _take(self, result: Views | InputError, path: str, content: str, state: FileState | None) -> Outcome:
         name = os.path.abspath(path)

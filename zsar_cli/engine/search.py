@@ -159,9 +159,7 @@ def _under(videos: Videos, folders: Sequence[str]) -> NDArray[np.bool_]:
     """Which videos are one of these files or lie in one of these folders."""
     if not folders:
         return np.ones(len(videos), bool)
-    roots = [os.path.abspath(folder) for folder in folders]
-    inside = tuple(os.path.join(root, "") for root in roots)
-    wanted = np.array([path in roots or path.startswith(inside) for path in videos.paths], bool)
+    wanted = videos.under(folders)
     if not wanted.any():
         raise UsageError(f"--under {', '.join(folders)}: nothing in the library lies there")
     return wanted

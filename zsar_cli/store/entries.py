@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,12 @@ class Videos:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def under(self, places: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of them are one of these files or lie in one of these folders, bool [V]."""
+        roots = [os.path.abspath(place) for place in places]
+        inside = tuple(os.path.join(root, "") for root in roots)
+        return np.array([path in roots or path.startswith(inside) for path in self.paths], bool)
 
 
 @dataclass(frozen=True)

@@ -241,12 +241,11 @@ class Library:
     def _rewrite(self, names: set[str], patience: float = 0.0) -> None:
         """Make one shard of several, of what still counts of them; unless another process is at it for longer than
         `patience` seconds, which does no harm."""
-        lock = filelock.FileLock(self.folder / "rewrite.lock")
         try:
-            lock.acquire(timeout=patience)
+            held = filelock.FileLock(self.folder / "rewrite.lock").acquire(timeout=patience)
         except filelock.Timeout:
             return
-        with lock:
+        with held:
             self.forget()
             every = self._all
             old = [number for number, one in enumerate(every.shards) if one.name in names and not one.is_journal]
@@ -254,7 +253,6 @@ class Library:
             shards = [every.shards[number] for number in old]
             write_shard(self.shards, self.spec.columns, entries, replaces=[shard.name for shard in shards])
             remove_shards(self.shards, shards)
-            lock.release(force=True)
 
     def _still(self, old: Sequence[int]) -> Iterator[Entry]:
         """What some shards say of videos whose vectors lie in others: that they moved, or that they are gone."""
