@@ -139,6 +139,9 @@ def test_only_what_lies_under_a_folder_is_looked_at(tmp_path: Path) -> None:
     library = stored(tmp_path / "lib", classifier, videos)
     found = search(library, classifier, Query("running"), SearchSettings(top=99, under=("/films/in", "/films-2/x.mp4")))
     assert {hit.path for hit in found} == {"/films-2/x.mp4", "/films/in/y.mp4"}
+    expected = by_hand(library, classifier, "running")  # over the whole library
+    for hit in found:
+        assert any(hit.z == pytest.approx(z, abs=1e-3) for (path, _), (_, z) in expected.items() if path == hit.path)
     with pytest.raises(UsageError, match="--under /film: nothing"):
         search(library, classifier, Query("running"), SearchSettings(under=("/film",)))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["search"]
 
 SEARCH = "Search"
-NAMED = 3  # seen classes that are named of a composed prototype
+NAMED, LEAST = 3, 0.01  # seen classes that are named of a composed prototype, and the weight they need
 
 Words = Annotated[str | None, typer.Argument(help="What happens, in your own words.", metavar="[WORDS]")]
 Like = Annotated[
@@ -129,9 +129,9 @@ def _tell(query: Query, classifier: Classifier, messages: Messages) -> dict[str,
         by[member.model.name] = "text" if labelled.weights is None else "composed prototype"
         if labelled.weights is not None and member.bank is not None:
             best = labelled.weights[0].topk(min(NAMED, len(member.bank)))
-            named = [f"{member.bank.labels[one]} {weight:.2f}"
-                     for weight, one in zip(best.values.tolist(), best.indices.tolist(), strict=True)]  # fmt: skip
-            messages.info(f"{member.model.name} looks for a prototype composed of {', '.join(named)}, ...")
+            pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            named = [f"{member.bank.labels[one]} {weight:.2f}" for weight, one in pairs if weight >= LEAST]
+            messages.info(f"{member.model.name} looks for a prototype composed of {', '.join([*named, '...'])}")
         else:
             messages.info(f"{member.model.name} looks for the words by its own text tower")
     return by

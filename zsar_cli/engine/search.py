@@ -113,17 +113,17 @@ def search(
     score = _scorer(classifier, query)
     columns = [model.fingerprint for model in classifier.pipeline.models]
     # Room for all is made at once: small arrays between large ones that come and go would keep memory in pieces.
-    count = int(videos.counts[wanted].sum())
+    count = int(videos.counts.sum())
     windows = _Windows(np.zeros(count, np.int64), np.zeros((count, 2)), np.zeros(count))
     if not count:
         return []
     stop = 0
-    for block in library.blocks(columns, wanted):
+    for block in library.blocks(columns):
         start, stop = stop, stop + len(block.spans)
         windows.video[start:stop] = np.repeat(block.videos, block.counts)
         windows.spans[start:stop] = block.spans
         windows.similarity[start:stop] = score(list(map(to_tensor, block.vectors)))
-    moments = _moments(windows, settings)
+    moments = _moments(windows, wanted, settings)
     if settings.dedupe:
         moments = _distinct(library, columns[0], windows, moments, settings)
     return [
@@ -216,13 +216,20 @@ def _as_video(like: str | Excerpt) -> Iterator[str | Excerpt]:
         yield folder
 
 
-def _moments(windows: _Windows, settings: SearchSettings) -> list[_Moment]:
-    """Best first: each the best window that is left, with its neighbours in time that are nearly as good."""
+def _moments(windows: _Windows, wanted: NDArray[np.bool_], settings: SearchSettings) -> list[_Moment]:
+    """Best first: each the best window that is left, with its neighbours in time that are nearly as good.
+
+    Args:
+        wanted: bool [V], whose moments are asked for; z is over the windows of all videos.
+    """
     similarity = windows.similarity
     z = (similarity - similarity.mean()) / max(float(similarity.std()), 1e-12)
     # Only the best windows are looked at one by one; each moment takes up some.
-    count = min(len(z), CANDIDATES * settings.top)
-    best = np.argpartition(-z, count - 1)[:count]
+    candidates = np.flatnonzero(wanted[windows.video])
+    count = min(len(candidates), CANDIDATES * settings.top)
+    if not count:
+        return []
+    best = candidates[np.argpartition(-z[candidates], count - 1)[:count]]
     best = best[np.argsort(-z[best], kind="stable")]
     taken: set[int] = set()
     found = []

@@ -104,7 +104,7 @@ def fold(shards: Sequence[Shard]) -> Entries:
     order = np.lexsort((row, shard, np.asarray(table.column("added"))))
     counts = _latest(of_id, order) & _latest(of_path, order) & (kind != "removed")
     live = order[counts[order]]
-    source = _last_rows(of_id, order[kind[order] == "video"], of_id.max() + 1)[of_id[live]]
+    source = _last_rows(of_id, order[kind[order] == "video"], int(of_id.max()) + 1)[of_id[live]]
     return Entries(tuple(shards), table, shard, row, first, live[source >= 0], source[source >= 0])
 
 
@@ -127,5 +127,5 @@ def _last_rows(codes: NDArray[np.int64], order: NDArray[np.int64], size: int) ->
 def _latest(codes: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which rows are the last of their code in this order."""
     latest = np.zeros(len(codes), bool)
-    latest[_last_rows(codes, order, codes.max() + 1)] = True
+    latest[_last_rows(codes, order, int(codes.max()) + 1)] = True
     return latest

@@ -28,6 +28,7 @@ from zsar_cli.store.library_spec import SETTINGS, LibrarySpec, is_library
 from zsar_cli.store.shards import (
     Entry,
     Half,
+    Shard,
     list_shards,
     recover,
     remove_shards,
@@ -223,20 +224,30 @@ class Library:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with its files, read with all their check sums."""
-        names = [name for name, _ in self.spec.columns]
         for shard in list_shards(self.shards):
             try:
-                owed = int(np.asarray(shard.videos(["windows"]).column("windows")).sum())
-                found = 0
-                for table in shard.groups(["start", "end", *names], checked=True):
-                    found += table.num_rows
-                    for name, width in self.spec.columns:
-                        if not np.isfinite(to_numpy(table.column(name).combine_chunks(), width)).all():
-                            yield f"{shard.files[-1]}: has vectors of {name} that are not finite numbers"
-                if found != owed:
-                    yield f"{shard.files[-1]}: has {found} windows, and its videos {owed}"
+                yield from self._problems(shard)
             except (ZsarError, FileNotFoundError) as error:
                 yield str(error)
+
+    def _problems(self, shard: Shard) -> Iterator[str]:
+        """Of one shard."""
+        videos = shard.videos(checked=True)
+        counts = np.asarray(videos.column("windows"))
+        expected = np.repeat(np.asarray(videos.column("id")), counts)
+        columns = ["start", "end", *(name for name, _ in self.spec.columns)]
+        found = 0
+        for table in shard.groups(columns if shard.is_journal else ["video", *columns], checked=True):
+            if not shard.is_journal:  # its windows lie in the rows of their videos
+                ids = np.asarray(table.column("video"))
+                if not np.array_equal(ids, expected[found : found + len(ids)]):
+                    yield f"{shard.files[-1]}: has windows of other videos than it should"
+            found += table.num_rows
+            for name, width in self.spec.columns:
+                if not np.isfinite(to_numpy(table.column(name).combine_chunks(), width)).all():
+                    yield f"{shard.files[-1]}: has vectors of {name} that are not finite numbers"
+        if found != len(expected):
+            yield f"{shard.files[-1]}: has {found} windows, and its videos {len(expected)}"
 
     def _rewrite(self, names: set[str], patience: float = 0.0) -> None:
         """Make one shard of several, of what still counts of them; unless another process is at it for longer than

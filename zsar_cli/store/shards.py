@@ -48,7 +48,7 @@ _VIDEOS, _WINDOWS, _JOURNAL = ".videos.parquet", ".windows.parquet", ".journal.a
 _LOCK, _PART = ".lock", ".part"
 _REPLACES = b"zsar.replaces"
 
-_OF_VIDEO = (
+_OF_VIDEO = pa.schema([
     pa.field("id", pa.string(), nullable=False),  # digest of the content
     pa.field("path", pa.string(), nullable=False),
     pa.field("path_bytes", pa.binary()),  # where a path is no text
@@ -60,7 +60,7 @@ _OF_VIDEO = (
     pa.field("facts", pa.string()),  # JSON of `VideoFacts`
     pa.field("error", pa.string()),  # JSON of `Failure`
     pa.field("windows", pa.int32(), nullable=False),
-)
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,11 @@ class Shard:
         suffixes = (_JOURNAL,) if self.is_journal else (_VIDEOS, _WINDOWS)
         return tuple(self.folder / f"{self.name}{suffix}" for suffix in suffixes)
 
-    def videos(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of its videos.
+    def videos(self, columns: Sequence[str] | None = None, checked: bool = False) -> pa.Table:
+        """Columns of its videos; None gives all.
+
+        Args:
+            checked: compare the check sum of every page.
 
         Raises:
             FileNotFoundError: it has become another shard meanwhile.
@@ -209,9 +212,10 @@ class Shard:
         """
         with self._read():
             if self.is_journal:
-                return _journal_rows(self.files[0]).select(columns)
-            with pq.ParquetFile(self.files[0]) as file:  # not `read_table`, which imports pandas where it is installed
-                return file.read(columns=list(columns))
+                return _journal_rows(self.files[0]).select(columns or _OF_VIDEO.names)
+            # Not `read_table`, which imports pandas where it is installed.
+            with pq.ParquetFile(self.files[0], page_checksum_verification=checked) as file:
+                return file.read(columns=columns and list(columns))
 
     def replaced(self) -> frozenset[str]:
         """Names of the shards that this one stands for: they may be there still, and do not count."""
@@ -283,7 +287,7 @@ def write_shard(
     try:
         with _written(folder):
             rows = _write_windows(parts[0], columns, entries)
-            schema = pa.schema(_OF_VIDEO, {_REPLACES: json.dumps(list(replaces)).encode()})
+            schema = _OF_VIDEO.with_metadata({_REPLACES: json.dumps(list(replaces)).encode()})
             pq.write_table(pa.Table.from_pylist(rows, schema), parts[1], write_page_checksum=True)
             for part, file in zip(parts, (windows, videos), strict=True):
                 with open(part, "rb+") as written:
@@ -384,7 +388,7 @@ def _journal_rows(file: Path) -> pa.Table:
         try:
             stream = pa.ipc.open_stream(source)
         except pa.ArrowInvalid:  # killed before its schema was written
-            return pa.schema(_OF_VIDEO).empty_table()
+            return _OF_VIDEO.empty_table()
         with contextlib.suppress(pa.ArrowInvalid, OSError, EOFError):  # the end is torn
             batches.extend(stream)
         return pa.Table.from_batches(batches, stream.schema)
@@ -406,7 +410,7 @@ def _vector(width: int) -> pa.DataType:
 
 def no_videos(columns: Sequence[str]) -> pa.Table:
     """Columns of no video."""
-    return pa.schema(_OF_VIDEO).empty_table().select(columns)
+    return _OF_VIDEO.empty_table().select(columns)
 
 
 def _names(folder: Path, suffix: str) -> list[str]:
