@@ -331,6 +331,10 @@ def test_the_command_line_from_end_to_end(zsar_here: Here, home: Path, tmp_path:
 
     os.rename(home / "0.mp4", home / "elsewhere.mp4")
     os.remove(home / "1.mp4")
+    os.rename(home, tmp_path / "away")
+    kept = zsar_here("library", "add", library, home, "--prune", code=1)
+    assert "nothing is taken out" in kept.prose and len(Library(library).videos) == 5
+    os.rename(tmp_path / "away", home)
     pruned = zsar_here("library", "add", library, home, "--prune")
     assert "1 moved" in pruned.prose and "1 taken out" in pruned.prose
     assert "1 taken out" in zsar_here("library", "remove", library, home / "2.mp4").prose
@@ -353,7 +357,8 @@ def test_the_first_add_takes_windows_of_4_seconds(zsar_here: Here, home: Path, t
     refused = zsar_here("library", "add", tmp_path / "lib", home, "--window", 2, code=2)
     assert "--window is 4.0 in this library, not 2.0" in refused.prose
     refused = zsar_here("localize", tmp_path / "lib", *label_options(), "--fast", code=2)
-    assert "--exact" in refused.prose
+    assert "--fast is off in this library, not on" in refused.prose
+    zsar_here("localize", tmp_path / "lib", *label_options(), "--stride", 2)
     refused = zsar_here("classify", tmp_path / "lib", home, *label_options(), code=2)
     assert "give it alone" in refused.prose
 

@@ -279,8 +279,34 @@ def test_damage_is_found_and_named(library: Library) -> None:
     (problem,) = library.problems()
     assert str(file) in problem
     file.write_bytes(bytes(data[:100]))
-    with pytest.raises(ZsarError, match="zsar library verify"):
+    with pytest.raises(ZsarError, match="add its videos again"):
         content(library)
+
+
+@pytest.mark.parametrize("gone", ["videos", "windows"])
+def test_a_file_that_is_gone_is_named(library: Library, gone: str) -> None:
+    write(library, entry("a", "/a", 3))
+    (file,) = library.shards.glob(f"*.{gone}.parquet")
+    file.unlink()
+    library.forget()
+    (problem,) = library.problems()
+    assert "add" in problem and "again" in problem
+    library.recover()
+    if gone == "windows":
+        with pytest.raises(ZsarError, match="add its videos again"):
+            content(library)
+
+
+def test_damage_is_not_passed_on(tmp_path: Path, library: Library) -> None:
+    write(library, entry("a", "/a", 50))
+    (file,) = library.shards.glob("*.windows.parquet")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    file.write_bytes(bytes(data))
+    other = Library.make(tmp_path / "other", SPEC)
+    with pytest.raises(ZsarError, match="cannot be read"):
+        other.take(library)
+    assert content(other) == {}
 
 
 @pytest.mark.parametrize("kind", ["videos", "windows"])
@@ -361,6 +387,11 @@ def test_a_changed_description_is_refused(library: Library, change: tuple[str, s
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(UsageError, match=what):
         Library(library.folder)
+
+
+def test_a_library_is_not_merged_with_itself(library: Library) -> None:
+    with pytest.raises(UsageError, match="the library itself"):
+        library.take(Library(library.folder))
 
 
 def test_libraries_become_one(tmp_path: Path, library: Library) -> None:

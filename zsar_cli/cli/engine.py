@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,11 +148,10 @@ def open_classifier(
         UsageError: the library holds vectors that are made in another way.
     """
     compute, reading = compute or ComputeOptions(), reading or VideoOptions()
-    sampling = _sampling(reading)
+    sampling = _sampling(reading, {} if library is None else library.spec.sampling)
     names = models.model or [BUILTIN]
     if library is not None:
         names = models.model or [model.name for model in library.spec.models]
-        sampling = {**library.spec.sampling, **sampling}
     from zsar_cli.engine.checks import check_models
 
     chosen: dict[str, Any] = {
@@ -190,8 +189,8 @@ def open_classifier(
     return classifier
 
 
-def _sampling(reading: VideoOptions) -> dict[str, Any]:
-    """What the options change of each model's own sampling.
+def _sampling(reading: VideoOptions, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options change of each model's own sampling, and what a library has `kept` of it.
 
     Raises:
         UsageError: no model could work with it, so none need be loaded.
@@ -207,7 +206,7 @@ def _sampling(reading: VideoOptions) -> dict[str, Any]:
         "exact": False if reading.fast else None,
         "frame_rate": reading.frame_rate,
     }
-    sampling = {name: value for name, value in asked.items() if value is not None}
+    sampling = {**kept, **{name: value for name, value in asked.items() if value is not None}}
     check_sampling(replace(Sampling(), **sampling))
     check_timeout(reading.timeout)
     for name, value, allowed in (("decoder", reading.decoder, DECODERS), ("hash", reading.hash, HASHES)):

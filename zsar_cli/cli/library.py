@@ -19,13 +19,12 @@ from zsar_cli.cli.engine import in_windows, open_classifier
 from zsar_cli.cli.guard import SOME_FAILED, guarded
 from zsar_cli.cli.jobs import Paths
 from zsar_cli.cli.options import option
-from zsar_cli.errors import UsageError
+from zsar_cli.errors import InputError, UsageError
 from zsar_cli.report.escaping import printable
 
 if TYPE_CHECKING:
     from zsar_cli.engine.adding import Outcome
     from zsar_cli.engine.classifier import Classifier
-    from zsar_cli.errors import InputError
     from zsar_cli.store.library import Library
 
 __all__ = ["Folder", "app"]
@@ -123,7 +122,9 @@ def add(
             outcomes = add_videos(into, classifier, inputs, again)
         counts = _counted(outcomes, len(inputs), messages)
     into.forget()
-    if prune:
+    if prune and any(isinstance(item, InputError) for item in inputs):
+        messages.warning("--prune: nothing is taken out, because not all of the paths were found; is a disk missing?")
+    elif prune:
         counts["taken out"] = _prune(into, paths)
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     messages.info(f"{library}: {told or 'nothing to add'}")

@@ -52,7 +52,7 @@ class Query:
     unlike: str | None = None
 
     def __post_init__(self) -> None:
-        if self.words is None and self.like is None:
+        if not (self.words or "").strip() and self.like is None:
             raise UsageError("nothing to search for: give words, or an example with --like PATH@START-END")
 
 
@@ -225,7 +225,8 @@ def _moments(windows: _Windows, wanted: NDArray[np.bool_], settings: SearchSetti
     similarity = windows.similarity
     z = (similarity - similarity.mean()) / max(float(similarity.std()), 1e-12)
     # Only the best windows are looked at one by one; each moment takes up some.
-    candidates = np.flatnonzero(wanted[windows.video])
+    above = (z > 0) | (similarity == similarity.max())  # what is no better than the rest is not found
+    candidates = np.flatnonzero(wanted[windows.video] & above)
     count = min(len(candidates), CANDIDATES * settings.top)
     if not count:
         return []

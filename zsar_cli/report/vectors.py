@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,8 @@ def write_vectors(library: Library, target: Path, overwrite: bool = False) -> No
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing can be left where nothing can be written
+            part.unlink(missing_ok=True)
 
 
 def _to_parquet(library: Library, target: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from zsar_cli.store.shards import (
     Half,
     Shard,
     list_shards,
+    lost,
     recover,
     remove_shards,
     to_numpy,
@@ -178,7 +180,7 @@ class Library:
         """
         recover(self.shards)
         shards = list_shards(self.shards)
-        small = [shard for shard in shards if not shard.is_journal and shard.files[1].stat().st_size < LARGE / 2]
+        small = [one for one in shards if not one.is_journal and _size(one.files[1]) < LARGE / 2]
         if len(small) >= SMALL:
             self._rewrite({shard.name for shard in small})
         self.forget()
@@ -210,10 +212,12 @@ class Library:
         """All of another library, whose spec must be the same. What is in both is here once.
 
         Raises:
-            UsageError: its spec is another.
+            UsageError: its spec is another, or it is this one.
             OutputError: there is no space.
         """
         self.spec.require(other.spec, self.folder)
+        if self.folder.samefile(other.folder):
+            raise UsageError(f"{other.folder} is the library itself; name others")
         write_shard(self.shards, self.spec.columns, other._entries(np.ones(len(other.videos), bool)))
         self.forget()
 
@@ -229,15 +233,17 @@ class Library:
                 yield from self._problems(shard)
             except (ZsarError, FileNotFoundError) as error:
                 yield str(error)
+        for file in lost(self.shards):
+            yield f"{file}: the file of its videos is missing; delete this one, and add them again"
 
     def _problems(self, shard: Shard) -> Iterator[str]:
         """Of one shard."""
-        videos = shard.videos(checked=True)
+        videos = shard.videos()
         counts = np.asarray(videos.column("windows"))
         expected = np.repeat(np.asarray(videos.column("id")), counts)
         columns = ["start", "end", *(name for name, _ in self.spec.columns)]
         found = 0
-        for table in shard.groups(columns if shard.is_journal else ["video", *columns], checked=True):
+        for table in shard.groups(columns if shard.is_journal else ["video", *columns]):
             if not shard.is_journal:  # its windows lie in the rows of their videos
                 ids = np.asarray(table.column("video"))
                 if not np.array_equal(ids, expected[found : found + len(ids)]):
@@ -303,6 +309,14 @@ class Library:
             videos.ids[number], videos.paths[number], "video", _known(videos.sizes[number]),
             _known(videos.modified[number]), about["precision"], facts, error, spans, vectors, added,
         )  # fmt: skip
+
+
+def _size(file: Path) -> float:
+    """Bytes; of a file that is missing endless, for nothing can be made of it."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return math.inf
 
 
 def _known(number: np.int64) -> int | None:

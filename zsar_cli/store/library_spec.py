@@ -80,7 +80,9 @@ class LibrarySpec:
             raise UsageError(f"{folder} holds vectors of {_names(self.models)}, not of {_names(other.models)}")
         for model in self.models:
             _require(folder, f"the fingerprint of {model.name}", model.fingerprint, theirs[model.name].fingerprint)
-        for name in sorted({*self.sampling, *other.sampling}):
+        kept, given = (spec.sampling.get("exact", True) for spec in (self, other))
+        _require(folder, "--fast", *("off" if exact else "on" for exact in (kept, given)))
+        for name in sorted({*self.sampling, *other.sampling} - {"exact"}):
             option = "--" + name.replace("_", "-")
             _require(folder, option, self.sampling.get(name, "the default"), other.sampling.get(name, "the default"))
         _require(folder, "--decoder", self.decoder, other.decoder)

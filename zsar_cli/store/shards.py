@@ -33,6 +33,7 @@ __all__ = [
     "Journal",
     "Shard",
     "list_shards",
+    "lost",
     "no_videos",
     "recover",
     "remove_shards",
@@ -200,11 +201,8 @@ class Shard:
         suffixes = (_JOURNAL,) if self.is_journal else (_VIDEOS, _WINDOWS)
         return tuple(self.folder / f"{self.name}{suffix}" for suffix in suffixes)
 
-    def videos(self, columns: Sequence[str] | None = None, checked: bool = False) -> pa.Table:
+    def videos(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Columns of its videos; None gives all.
-
-        Args:
-            checked: compare the check sum of every page.
 
         Raises:
             FileNotFoundError: it has become another shard meanwhile.
@@ -214,7 +212,7 @@ class Shard:
             if self.is_journal:
                 return _journal_rows(self.files[0]).select(columns or _OF_VIDEO.names)
             # Not `read_table`, which imports pandas where it is installed.
-            with pq.ParquetFile(self.files[0], page_checksum_verification=checked) as file:
+            with pq.ParquetFile(self.files[0], page_checksum_verification=True) as file:
                 return file.read(columns=columns and list(columns))
 
     def replaced(self) -> frozenset[str]:
@@ -224,11 +222,8 @@ class Shard:
         with self._read():
             return frozenset(json.loads((pq.read_schema(self.files[0]).metadata or {}).get(_REPLACES, b"[]")))
 
-    def groups(self, columns: Sequence[str], checked: bool = False) -> Iterator[pa.Table]:
+    def groups(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Columns of windows, some at a time, no video parted.
-
-        Args:
-            checked: compare the check sum of every page.
 
         Raises:
             FileNotFoundError, ZsarError: as `videos`.
@@ -238,7 +233,7 @@ class Shard:
                 rows = _journal_rows(self.files[0]).combine_chunks()
                 yield pa.table({name: rows.column(name).combine_chunks().flatten() for name in columns})
                 return
-            with pq.ParquetFile(self.files[1], page_checksum_verification=checked) as file:
+            with pq.ParquetFile(self.files[1], page_checksum_verification=True) as file:
                 for group in range(file.num_row_groups):
                     yield file.read_row_group(group, columns=list(columns))
 
@@ -246,12 +241,12 @@ class Shard:
     def _read(self) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise
         except (pa.ArrowException, OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and not self.files[0].exists():
+                raise  # it has become another shard
             raise ZsarError(
-                f"{self.files[-1]}: cannot be read ({' '.join(str(error).split())}); 'zsar library verify' says what "
-                "is lost, and without this shard's files its videos can be added again"
+                f"{self.files[-1]}: cannot be read ({' '.join(str(error).split())}); delete {self.name}.* in "
+                f"{self.folder}, and add its videos again"
             ) from None
 
 
@@ -294,8 +289,9 @@ def write_shard(
                     os.fsync(written.fileno())
                 os.replace(part, file)
     finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing can be left where nothing can be written
+            for part in parts:
+                part.unlink(missing_ok=True)
     return len(rows)
 
 
@@ -327,6 +323,12 @@ def _windows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
     ids = np.repeat([entry.id for entry in entries], [entry.count for entry in entries])
     vectors = [_to_arrow(np.concatenate(parts)) for parts in zip(*(entry.vectors for entry in entries), strict=True)]
     return pa.Table.from_arrays([pa.array(ids), pa.array(spans[:, 0]), pa.array(spans[:, 1]), *vectors], schema=schema)
+
+
+def lost(folder: Path) -> list[Path]:
+    """Windows whose videos are not known: their other file is gone, or a killed process had not written it yet."""
+    known = {*_names(folder, _VIDEOS), *_names(folder, _JOURNAL)}
+    return [folder / f"{name}{_WINDOWS}" for name in _names(folder, _WINDOWS) if name not in known]
 
 
 def recover(folder: Path) -> None:
