@@ -281,7 +281,8 @@ def test_the_index_tells_what_all_packets_tell_or_nothing(kind: str, clip_of: Ca
     if by_index is not None:
         np.testing.assert_array_equal(by_index.starts, by_packets.starts)
         np.testing.assert_array_equal(by_index.keys, by_packets.keys)
-        assert replace(by_index, starts=by_packets.starts, keys=by_packets.keys) == by_packets
+        # Python 3.13 compares arrays field by field, and finds their truth ambiguous.
+        assert replace(by_index, starts=None, keys=None) == replace(by_packets, starts=None, keys=None)
 
 
 @pytest.mark.parametrize(
