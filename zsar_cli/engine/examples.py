@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from zsar_cli.data.examples import Example
-from zsar_cli.engine.pipeline import Pipeline
+from zsar_cli.engine.pipeline import Embedding, Pipeline
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.base import visual_part
+from zsar_cli.models.base import VideoModel, visual_part
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.types import Excerpt
 
-__all__ = ["Examples", "embed_examples"]
+__all__ = ["Examples", "embed_examples", "mean_of_windows"]
 
 normalise = torch.nn.functional.normalize
 
@@ -65,13 +65,17 @@ def embed_examples(pipeline: Pipeline, given: Sequence[Example]) -> Examples:
         if (partial := views[0].facts.partial) is not None:
             notes.append(f"{example.given}: only {partial.share:.0%} was read: {partial.reason}")
         for model, view, groups in zip(pipeline.models, views, found, strict=True):
-            mean = normalise(visual_part(model, view.windows), dim=1).mean(dim=0)
-            groups.setdefault(example.label.text.casefold(), []).append(normalise(mean, dim=0))
+            groups.setdefault(example.label.text.casefold(), []).append(mean_of_windows(model, view))
         described.append(_described(example))
     means = [
         {name: normalise(torch.stack(group).mean(dim=0), dim=0) for name, group in groups.items()} for groups in found
     ]
     return Examples(tuple(described), tuple(means), tuple(notes))
+
+
+def mean_of_windows(model: VideoModel, view: Embedding) -> Tensor:
+    """A video as one unit vector [D]: the mean of its windows, which all count alike."""
+    return normalise(normalise(visual_part(model, view.windows), dim=1).mean(dim=0), dim=0)
 
 
 def _described(example: Example) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zsar_cli.engine.classifier import Classifier
+from zsar_cli.engine.examples import mean_of_windows
 from zsar_cli.engine.stored import to_tensor
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.labels import LabelSet
@@ -190,10 +191,7 @@ def _example(classifier: Classifier, like: str | Excerpt) -> Callable[[Sequence[
         (views,) = classifier.embed([source])
     if isinstance(views, InputError):
         raise UsageError(f"--like {like if isinstance(like, str) else like.path}: {views.reason}")
-    means = [
-        normalise(normalise(visual_part(member.model, view.windows), dim=1).mean(dim=0), dim=0)
-        for member, view in zip(classifier.members, views, strict=True)
-    ]
+    means = [mean_of_windows(member.model, view) for member, view in zip(classifier.members, views, strict=True)]
 
     def score(rows: Sequence[Tensor]) -> Tensor:
         parts = []

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zsar_cli.errors import OutputError, UsageError
 from zsar_cli.report.output import check_target
 from zsar_cli.store.library import Block, Library
+from zsar_cli.store.shards import to_arrow
 
 __all__ = ["write_vectors"]
 
@@ -54,9 +55,7 @@ def _to_parquet(library: Library, target: Path) -> None:
     names = [name for name, _ in library.spec.columns]
     with pq.ParquetWriter(target, schema, use_dictionary=["path"], write_statistics=False) as writer:
         for block in library.blocks(names):
-            vectors = [pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
-                       for rows in block.vectors]  # fmt: skip
-            columns = [pa.array(_paths(library, block)), *map(pa.array, block.spans.T), *vectors]
+            columns = [pa.array(_paths(library, block)), *map(pa.array, block.spans.T), *map(to_arrow, block.vectors)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "no_videos",
     "recover",
     "remove_shards",
+    "to_arrow",
     "to_numpy",
     "write_shard",
 ]
@@ -117,7 +118,7 @@ class Entry:
 
 
 class Journal:
-    """Takes entries; each is safe once `append` returns. Use it in a `with` block, whose end makes a shard of it.
+    """Takes entries; each is safe once `append` returns. `seal` makes a shard of it.
 
     Args:
         folder: of the shards.
@@ -129,9 +130,8 @@ class Journal:
 
     def __init__(self, folder: Path, columns: Columns) -> None:
         self._folder, self._columns = folder, columns
-        self._name = f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}"
+        self._name = _new_name()
         self.size = 0  # bytes of embeddings
-        self.count = 0
         lists = [pa.field("start", pa.list_(pa.float64())), pa.field("end", pa.list_(pa.float64()))]
         lists += [pa.field(name, pa.list_(_vector(width))) for name, width in columns]
         self._schema = pa.schema([*_OF_VIDEO, *lists])
@@ -147,19 +147,18 @@ class Journal:
         Raises:
             OutputError: it cannot be written; what was appended before is kept.
         """
-        nested = {}
+        values = entry.row()
         if entry.spans is not None:
-            nested = {"start": entry.spans[:, 0].tolist(), "end": entry.spans[:, 1].tolist()}
-        columns = [pa.array([entry.row().get(field.name, nested.get(field.name))], field.type)
-                   for field in self._schema if field.name not in dict(self._columns)]  # fmt: skip
+            values.update(start=entry.spans[:, 0].tolist(), end=entry.spans[:, 1].tolist())
+        plain = list(self._schema)[: len(self._schema) - len(self._columns)]
+        columns = [pa.array([values.get(field.name)], field.type) for field in plain]
         for number, (_, width) in enumerate(self._columns):
             rows = entry.vectors[number] if entry.vectors else np.zeros((0, width), np.float16)
             offsets = pa.array([0, len(rows)], pa.int32())
-            columns.append(pa.ListArray.from_arrays(offsets, _to_arrow(rows)))
+            columns.append(pa.ListArray.from_arrays(offsets, to_arrow(rows)))
         with _written(self._folder):
             self._stream.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self.size += sum(rows.nbytes for rows in entry.vectors)
-        self.count += 1
 
     def seal(self) -> None:
         """Make a shard of it; a second call does nothing.
@@ -174,12 +173,6 @@ class Journal:
             _seal(self._folder, self._name)
         finally:
             _unlock(self._lock)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seal()
 
 
 @dataclass(frozen=True)
@@ -276,7 +269,7 @@ def write_shard(
     Raises:
         OutputError: it cannot be written; nothing has changed.
     """
-    name = name or f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}"
+    name = name or _new_name()
     windows, videos = folder / f"{name}{_WINDOWS}", folder / f"{name}{_VIDEOS}"
     parts = [file.with_name(f"{file.name}{_PART}") for file in (windows, videos)]
     try:
@@ -321,7 +314,7 @@ def _write_windows(target: Path, columns: Columns, entries: Iterable[Entry]) -> 
 def _windows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
     spans = np.concatenate([entry.spans for entry in entries if entry.spans is not None])
     ids = np.repeat([entry.id for entry in entries], [entry.count for entry in entries])
-    vectors = [_to_arrow(np.concatenate(parts)) for parts in zip(*(entry.vectors for entry in entries), strict=True)]
+    vectors = [to_arrow(np.concatenate(parts)) for parts in zip(*(entry.vectors for entry in entries), strict=True)]
     return pa.Table.from_arrays([pa.array(ids), pa.array(spans[:, 0]), pa.array(spans[:, 1]), *vectors], schema=schema)
 
 
@@ -402,7 +395,8 @@ def to_numpy(column: pa.Array, width: int) -> Half:
     return values
 
 
-def _to_arrow(rows: Half) -> pa.Array:
+def to_arrow(rows: Half) -> pa.Array:
+    """The same the other way round."""
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
 
 
@@ -413,6 +407,11 @@ def _vector(width: int) -> pa.DataType:
 def no_videos(columns: Sequence[str]) -> pa.Table:
     """Columns of no video."""
     return _OF_VIDEO.empty_table().select(columns)
+
+
+def _new_name() -> str:
+    """Of a shard: in the order of time, and of no other one."""
+    return f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}"
 
 
 def _names(folder: Path, suffix: str) -> list[str]:
