@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,11 @@ def test_thirty_videos_give_thirty_different_answers_in_natural_order(one_by_one
     assert [record["path"] for record in one_by_one.records] == [f"./clip{i}.mp4" for i in range(COUNT)]
     scores = {tuple(p["score"] for p in record["predictions"]) for record in one_by_one.records}
     assert len(scores) == COUNT  # so that answers cannot be mixed up unseen
-    assert one_by_one.stderr == "30 videos: 30 classified\n"
+    first, *counts = one_by_one.stderr.splitlines()
+    doubtful = sum(record["doubtful"] for record in one_by_one.records)
+    assert first == f"30 videos: 30 classified, {doubtful} of them doubtful (?)"
+    answers = Counter(record["answer"] for record in one_by_one.records)
+    assert [int(re.findall(r"\d+", line)[0]) for line in counts] == sorted(answers.values(), reverse=True)
 
 
 def test_a_file_alone_is_scored_as_in_a_folder(
@@ -179,7 +185,7 @@ def test_one_label_alone_is_said_to_have_nothing_to_compare_with(zsar_here: Here
     (record,) = zsar_here("classify", video, "--label", LABELS[0], "--format", "jsonl").records
     (prediction,) = record["predictions"]
     assert prediction["score"] == 1.0
-    assert run.stdout.splitlines()[:2] == [str(video), f"  {LABELS[0]}  similarity {prediction['similarity']:.3f}"]
+    assert run.stdout.splitlines()[:2] == [str(video), f"? {LABELS[0]}  similarity {prediction['similarity']:.3f}"]
     assert "nothing to compare" not in zsar_here("classify", video, *label_options(LABELS[:2])).stderr
 
 
@@ -236,8 +242,8 @@ def test_json_lines(written: Callable[..., str]) -> None:
     assert_records(good, bad)
 
 
-def test_csv(written: Callable[..., str]) -> None:
-    rows = list(csv.DictReader(io.StringIO(written("out.csv"))))
+def test_long_csv(written: Callable[..., str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(written("out.csv", "-f", "csv-long"))))
     assert tuple(rows[0]) == COLUMNS
     first, second, bad = rows
     assert [first["path"], first["rank"], second["rank"]] == ["a.mp4", "1", "2"]

@@ -120,7 +120,6 @@ def test_public_names_are_there_and_listed() -> None:
 BANNED = {
     r"\bclips?\b(?!\()": ("networks", "training", "models/rest.py", "cli/train.py", "weights", "models/dual.py"),
     r"\bchunks?\b": ("networks", "training", "models/rest.py", "video/image_reader.py"),
-    r"calibrat": ("training",),
     r"\bdef run\(": ("cli", "training"),
     "told of|speaks? for|(?<!embeddings )as they come|comes out in its place": (),
 }

@@ -44,6 +44,8 @@ class Light(ZeroShotClassifier):
         super().__init__(model, model.bank(), embedding=settings)
 
     def score(self, rows, labelled):  # type: ignore[no-untyped-def]
+        if labelled is self.background:
+            return torch.zeros(len(rows[0]), len(labelled.labels))
         halves = rows[0].reshape(-1, 4, 2, 2).mean(dim=(1, 3))
         return torch.cat([halves * 5, torch.zeros(len(halves), 1)], dim=1)
 
@@ -126,7 +128,7 @@ class Coded(ZeroShotClassifier):
         super().__init__(model, model.bank(), embedding=settings)
 
     def score(self, rows, labelled):  # type: ignore[no-untyped-def]
-        return rows[0] * 5
+        return rows[0] * 5 if labelled is not self.background else torch.zeros(len(rows[0]), len(labelled.labels))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_the_command_writes_segments(zsar_here: Here, clip: Path, tmp_path: Path
     for one in record["segments"]:
         assert 0 <= one["start"] <= one["peak"] <= one["end"] <= duration + 1e-6
     target = tmp_path / "segments.csv"
-    zsar_here("localize", clip, *label_options(), *options, "-q", "-o", target, code=0)
+    zsar_here("localize", clip, *label_options(), *options, "-q", "-f", "csv-long", "-o", target, code=0)
     rows = list(csv.DictReader(io.StringIO(target.read_text(encoding="utf-8"))))
     names = ("start", "end", "peak", "score", "similarity")
     assert [[float(row[name]) for name in names] for row in rows] == [

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from zsar_cli.errors import InputError
     from zsar_cli.video.types import Partial, VideoFacts
 
-__all__ = ["SCHEMA", "Failure", "Prediction", "Run", "Segment", "Summary", "VideoRecord"]
+__all__ = ["SCHEMA", "UNKNOWN", "Decision", "Failure", "Prediction", "Run", "Segment", "Summary", "VideoRecord"]
 
 SCHEMA = "zsar.result/2"
+UNKNOWN = "unknown"  # the answer that it is none of the labels
 _DIGITS = 6  # of scores, shares and seconds: finer than any of them is known
 
 
@@ -32,6 +33,7 @@ class Prediction:
         score: its share among the labels of the run; all scores of a video sum to 1.
         similarity: to the video, in units of the typical spread over labels: does not depend on which other labels
             were asked for, and so compares videos of one run with each other.
+        probability: that the label is right, 0..1; None where the models were not calibrated.
 
     Raises:
         ValueError: a number is not finite. A video without usable scores is a `Failure`.
@@ -40,10 +42,11 @@ class Prediction:
     label: str
     score: float
     similarity: float
+    probability: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("score", self.score), ("similarity", self.similarity)):
-            if not math.isfinite(value):
+        for name, value in (("score", self.score), ("similarity", self.similarity), ("probability", self.probability)):
+            if value is not None and not math.isfinite(value):
                 raise ValueError(f"the {name} of {self.label!r} is {value}; record a Failure instead")
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +55,25 @@ class Prediction:
             "label": self.label,
             "score": _rounded(float(self.score)),
             "similarity": _rounded(float(self.similarity)),
+            "probability": None if self.probability is None else _rounded(self.probability),
         }
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to make of the predictions of a video.
+
+    Args:
+        answer: the best label, or `UNKNOWN` where that is asked for and none of the labels is likely.
+        unknown: 0..1, the higher, the more likely it is none of the labels.
+        doubtful: whether the answer is rather wrong than right.
+        reasons: why it is doubtful, sentences for people.
+    """
+
+    answer: str
+    unknown: float
+    doubtful: bool
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +128,7 @@ class VideoRecord:
     Args:
         path: as the user named it.
         predictions: best first; empty where `error` is set.
+        decision: what to make of them; None where there are none.
         error: set where the video could not be used.
         facts: what is known of the file.
         windows: N, how many windows were looked at.
@@ -122,6 +144,7 @@ class VideoRecord:
     facts: VideoFacts | None = None
     windows: int | None = None
     segments: tuple[Segment, ...] | None = None
+    decision: Decision | None = None
 
     def __post_init__(self) -> None:
         scores = [prediction.score for prediction in self.predictions]
@@ -140,9 +163,13 @@ class VideoRecord:
 
     def to_dict(self, top_k: int | None = None) -> dict[str, Any]:
         """The schema's `results[]`, with at most `top_k` predictions."""
-        facts = self.facts
+        facts, decision = self.facts, self.decision
         return {
             "path": self.path,
+            "answer": decision and decision.answer,
+            "unknown": decision and _rounded(decision.unknown),
+            "doubtful": decision and decision.doubtful,
+            "reasons": list(decision.reasons) if decision else [],
             "predictions": [prediction.to_dict() for prediction in self.predictions[:top_k]],
             "segments": None if self.segments is None else [segment.to_dict() for segment in self.segments],
             "error": self.error and self.error.to_dict(),

@@ -12,6 +12,7 @@ import typer
 from zsar_cli._version import __version__
 from zsar_cli.cli import (
     cache,
+    calibrate,
     classify,
     cut,
     doctor,
@@ -85,6 +86,7 @@ app.command("explain", epilog=EPILOG)(guarded(explain.explain))
 app.command("train", epilog=EPILOG)(guarded(train.train))
 app.command("evaluate", epilog=EPILOG)(guarded(evaluate.evaluate))
 app.command("evaluate-localization", epilog=EPILOG)(guarded(evaluate_localization.evaluate_localization))
+app.command("calibrate", epilog=EPILOG)(guarded(calibrate.calibrate))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
 app.add_typer(library.app, name="library")

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages
 from zsar_cli.cli.engine import read_examples, read_labels
 from zsar_cli.cli.jobs import OutputOptions, Paths, StopOptions, find_videos, format_option, make_ready, run_job
 from zsar_cli.cli.options import option
+from zsar_cli.errors import UsageError
 from zsar_cli.report.formats import FORMATS
+
+if TYPE_CHECKING:
+    from zsar_cli.records import VideoRecord
+    from zsar_cli.report.writer import SortedWriter, Writer
 
 __all__ = ["classify"]
 
+SORTS = ("path", "answer", "probability", "similarity", "margin", "unknown")
 TopK = Annotated[int, option("--top-k", "Labels to show for each video.", "-k", panel=options.OUTPUT, min=1)]
 Format = Annotated[str | None, format_option(FORMATS)]
+Sort = Annotated[
+    str | None,
+    option(
+        "--sort",
+        f"Write all in the end, in the order of {', '.join(SORTS[:-1])} or {SORTS[-1]}: the most doubtful first.",
+        panel=options.OUTPUT,
+        metavar="KEY",
+        show_default="as they are done",
+    ),
+]
 
 
 @options.grouped
@@ -28,8 +44,10 @@ def classify(
     models: options.ModelOptions,
     compute: options.ComputeOptions,
     reading: options.VideoOptions,
+    decision: options.DecisionOptions,
     top_k: TopK = 5,
     format: Format = None,
+    sort: Sort = None,
     target: OutputOptions,
     stop: StopOptions,
     quiet: options.Quiet = False,
@@ -41,7 +59,7 @@ def classify(
 
     Example: zsar classify videos/ --labels actions.txt -o results.jsonl
     """
-    from zsar_cli.report.formats import check_format, format_for
+    from zsar_cli.report.formats import check_format, check_paths, format_for
 
     messages = Messages(quiet, verbose)
     # All that can be refused is refused before the model is loaded.
@@ -49,18 +67,40 @@ def classify(
     label_set = read_labels(labels, label, messages, examples)
     format = check_format(format) if format else format_for(target.output)
     target.check(format)
+    if sort is not None and (sort not in SORTS or target.resume):
+        allowed = f"unknown; allowed: {', '.join(SORTS)}" if sort not in SORTS else "goes not with --resume"
+        raise UsageError(f"--sort {sort}: {allowed}")
+    check_paths(format, [])
     library, inputs = find_videos(paths, target.resume)
-    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages, library)
+    classifier, labelled, run = make_ready(
+        label_set, examples, models, compute, reading, decision, messages, library
+    )
     if len(label_set) == 1:
         messages.warning(
             "one label alone has nothing to compare with: its score is 1 whatever a video shows; give others as well, "
             "or compare its similarity between videos"
         )
+    kept = max(top_k, 2)  # a spreadsheet has the second
+    writer: Writer | SortedWriter
     writer, todo = target.open(format, run, inputs, classifier, messages, top_k)
     if library is not None:
         from zsar_cli.engine.stored import classify_stored
 
-        records = classify_stored(library, classifier, labelled, top_k)
+        records = classify_stored(library, classifier, labelled, kept)
     else:
-        records = classifier.classify_each(todo, labelled, top_k)
+        records = classifier.classify_each(todo, labelled, kept)
+    if sort is not None:
+        from zsar_cli.report.writer import SortedWriter
+
+        writer = SortedWriter(writer, lambda record: _sort_key(record, sort))
     return run_job(records, todo, classifier, writer, stop, messages, "classified")
+
+
+def _sort_key(record: VideoRecord, sort: str) -> tuple[bool, Any, str]:
+    """By a column of the spreadsheet; videos without a value, such as failed ones, last; equal ones by path."""
+    from zsar_cli.report.sheet_formats import sheet_rows
+
+    value = next(sheet_rows(record)).get(sort)
+    if value is None:
+        return True, 0, record.path
+    return False, -value if sort == "unknown" else value, record.path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from zsar_cli.cli.console import Messages, without_banner
-from zsar_cli.cli.options import ComputeOptions, ModelOptions, VideoOptions
+from zsar_cli.cli.options import ComputeOptions, DecisionOptions, ModelOptions, VideoOptions
 from zsar_cli.errors import UsageError, ZsarError
 from zsar_cli.labels import LabelSet
 
@@ -136,6 +136,7 @@ def open_classifier(
     compute: ComputeOptions | None = None,
     reading: VideoOptions | None = None,
     library: Library | None = None,
+    decision: DecisionOptions | None = None,
 ) -> Classifier:
     """Load the models that the options ask for, once nothing of the options is to be refused without them.
 
@@ -148,6 +149,7 @@ def open_classifier(
         UsageError: the library holds vectors that are made in another way.
     """
     compute, reading = compute or ComputeOptions(), reading or VideoOptions()
+    deciding = _deciding(decision or DecisionOptions())
     sampling = _sampling(reading, {} if library is None else library.spec.sampling)
     names = models.model or [BUILTIN]
     if library is not None:
@@ -174,6 +176,7 @@ def open_classifier(
         embedding=EmbedSettings(
             sampling, reading.decoder, reading.workers, reading.timeout, compute.batch_size, reading.hash
         ),
+        **deciding,
         cache_dir=_text(cache),
     )
     with without_banner():
@@ -187,6 +190,26 @@ def open_classifier(
         one = member.model
         messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
     return classifier
+
+
+def _deciding(decision: DecisionOptions) -> dict[str, Any]:
+    """--reject and --calibration, as `ClassifierSpec` has them.
+
+    Raises:
+        UsageError: a value that no model is needed to refuse.
+    """
+    if decision.calibration not in ("auto", "none") and not Path(decision.calibration).is_file():
+        given = f"--calibration {decision.calibration}"
+        raise UsageError(f"{given}: no such file; give auto, none, or a file of 'zsar calibrate'")
+    reject: float | str | None = decision.reject
+    if reject not in (None, "auto"):
+        try:
+            reject = float(str(reject))
+        except ValueError:
+            raise UsageError(f"--reject {reject}: give auto, or a number from 0 to 1") from None
+        if not 0 <= reject <= 1:
+            raise UsageError(f"--reject {reject:g}: give auto, or a number from 0 to 1")
+    return {"calibration": decision.calibration, "reject": reject}
 
 
 def _sampling(reading: VideoOptions, kept: Mapping[str, Any]) -> dict[str, Any]:

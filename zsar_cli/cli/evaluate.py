@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, show
-from zsar_cli.cli.datasets import DatasetPath, FolderNames
+from zsar_cli.cli.datasets import DatasetPath, FolderNames, score_videos, truth_of
 from zsar_cli.cli.engine import check_languages, open_classifier
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
-from zsar_cli.errors import OutputError, UsageError
+from zsar_cli.errors import UsageError
 from zsar_cli.report.escaping import json_text, printable
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def evaluate(
     check_languages(classifier, data.classes, messages)
     if unseen is not None:
         _tell_seen(classifier, data, messages)
-    similarity, failures = _similarities(classifier, data, messages)
+    similarity, _, failures = score_videos(classifier, data, messages)
     report = _measure(similarity, data, protocol, runs, seed, seen_classes)
     report["setting"] = {
         "dataset": str(dataset), "split": str(split) if split else None, "transfer": transfer,
@@ -177,29 +177,6 @@ def _set_transfer(classifier: Classifier, name: str, data: Dataset) -> None:
         )
 
 
-def _similarities(
-    classifier: Classifier, data: Dataset, messages: Messages
-) -> tuple[NDArray[np.float64], list[InputError]]:
-    """[V, C], a row of -inf for a video that cannot be used, and those failures."""
-    import numpy as np
-
-    from zsar_cli.errors import InputError
-
-    labelled = classifier.prepare(data.classes)
-    similarity = np.full((len(data.items), len(data.classes)), -np.inf)
-    failures = []
-    with classifier, messages.progress(len(data.items)) as progress:
-        for row, video in enumerate(classifier.embed(item.source for item in data.items)):
-            progress.advance(failed=isinstance(video, InputError))
-            if isinstance(video, InputError):
-                failures.append(video)
-            else:
-                similarity[row] = classifier.similarity(video, labelled).double().numpy()
-    if len(failures) == len(data.items):
-        raise UsageError(f"none of the {len(data.items)} videos can be used; the first: {failures[0]}")
-    return similarity, failures
-
-
 def _measure(
     similarity: NDArray[np.float64], data: Dataset, protocol: str, runs: int, seed: int, seen: NDArray[np.int64] | None
 ) -> dict[str, Any]:
@@ -207,7 +184,7 @@ def _measure(
 
     from zsar_cli.evaluation import measures as evaluation
 
-    names, truth = list(data.classes.names), _truth(data)
+    names, truth = list(data.classes.names), truth_of(data)
     chosen: list[evaluation.Indices] = [np.arange(len(names))]
     if protocol == "all":
         measures = [evaluation.measure(similarity, truth)]
@@ -247,22 +224,14 @@ def _seen_classes(data: Dataset, seen: Path) -> NDArray[np.int64]:
     readings = {label.text.casefold() for label in LabelSet.read(seen)}
     rows = [index for index, label in enumerate(data.classes) if label.text.casefold() in readings]
     indices = np.array(rows, dtype=np.int64)
-    seen_side(_truth(data), indices)
+    seen_side(truth_of(data), indices)
     return indices
-
-
-def _truth(data: Dataset) -> NDArray[np.int64]:
-    """Index of each video's class, [V]."""
-    import numpy as np
-
-    index = {name: position for position, name in enumerate(data.classes.names)}
-    return np.array([index[item.label] for item in data.items], dtype=np.int64)
 
 
 def _confusion(similarity: NDArray[np.float64], data: Dataset) -> list[list[int]]:
     from zsar_cli.evaluation.measures import confusion
 
-    table: list[list[int]] = confusion(similarity, _truth(data)).tolist()
+    table: list[list[int]] = confusion(similarity, truth_of(data)).tolist()
     return table
 
 
@@ -328,16 +297,9 @@ def check_report(target: Path | None, overwrite: bool) -> None:
 
 def write_report(target: Path, overwrite: bool, report: dict[str, Any]) -> None:
     """Write a mapping as one JSON document. Raises OutputError."""
-    from zsar_cli.report.output import Output
+    from zsar_cli.report.output import write_text
 
-    sink = Output(target, overwrite)
-    try:
-        sink.append(_document(report).encode())
-        sink.commit()
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}") from None
-    finally:
-        sink.close()
+    write_text(target, overwrite, _document(report))
 
 
 def _document(report: dict[str, Any]) -> str:
@@ -353,6 +315,6 @@ def _draw(folder: Path, similarity: NDArray[np.float64], data: Dataset) -> None:
     from zsar_cli.evaluation import measures as evaluation
     from zsar_cli.report.plots import draw_confusion, draw_per_class
 
-    names, truth = list(data.classes.names), _truth(data)
+    names, truth = list(data.classes.names), truth_of(data)
     draw_confusion(evaluation.confusion(similarity, truth), names, folder / "confusion.png")
     draw_per_class(evaluation.per_class(similarity, truth, names), folder / "per_class.png")

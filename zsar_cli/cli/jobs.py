@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from zsar_cli.cli.engine import check_languages, open_classifier, see_examples
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
-from zsar_cli.records import Summary
+from zsar_cli.records import UNKNOWN, Summary
+from zsar_cli.report.escaping import printable
 
 if TYPE_CHECKING:
     from zsar_cli.data.examples import Example
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from zsar_cli.errors import InputError
     from zsar_cli.labels import LabelSet
     from zsar_cli.records import Run, VideoRecord
-    from zsar_cli.report.writer import Writer
+    from zsar_cli.report.writer import SortedWriter, Writer
     from zsar_cli.store.library import Library
 
 __all__ = [
     "OutputOptions", "Paths", "StopOptions", "find_videos", "format_option", "make_ready", "run_job", "videos_of",
 ]  # fmt: skip
 
+ANSWERS = 10  # that are counted in the end
 FAR_APART = 20.0  # seconds between frames from which on a video may hold much that no frame shows
 
 Paths = Annotated[
@@ -130,14 +133,17 @@ def format_option(names: Sequence[str]) -> Any:
 
 def make_ready(
     labels: LabelSet, examples: Sequence[Example], models: options.ModelOptions, compute: options.ComputeOptions,
-    reading: options.VideoOptions, messages: Messages, library: Library | None = None,
+    reading: options.VideoOptions, decision: options.DecisionOptions, messages: Messages,
+    library: Library | None = None,
 ) -> tuple[Classifier, Labelled, Run]:  # fmt: skip
     """The classifier, the labels made ready for it, and what its results depend on; says what the user should know.
 
     Raises:
         ZsarError: see `open_classifier` and `see_examples`.
     """
-    classifier = open_classifier(messages, models, compute, reading, library)
+    classifier = open_classifier(messages, models, compute, reading, library, decision)
+    if classifier.deciding.reject is not None and any(text.casefold() == UNKNOWN for text in labels.texts):
+        raise UsageError(f"--reject answers {UNKNOWN!r}, which is a label of yours too; give that another name")
     check_languages(classifier, labels, messages)
     seen = see_examples(classifier, examples, messages)
     labelled = classifier.prepare(labels, seen)
@@ -183,7 +189,7 @@ def run_job(
     records: Iterator[VideoRecord],
     inputs: Sequence[str | InputError],
     classifier: Classifier,
-    writer: Writer,
+    writer: Writer | SortedWriter,
     stop: StopOptions,
     messages: Messages,
     done: str,
@@ -206,14 +212,16 @@ def run_job(
         raise
     if counts.given != 1 or counts.summary.failed:
         messages.info(str(counts))
+    for line in counts.by_answer() if counts.summary.done > 1 else ():
+        messages.info(line)
     if counts.summary.done + counts.before == 0:
         return 1
     return SOME_FAILED if counts.summary.failed else 0
 
 
 def _write_each(
-    records: Iterator[VideoRecord], writer: Writer, counts: _Counts, stop: StopOptions, messages: Messages,
-    progress: Progressing, watching: bool,
+    records: Iterator[VideoRecord], writer: Writer | SortedWriter, counts: _Counts, stop: StopOptions,
+    messages: Messages, progress: Progressing, watching: bool,
 ) -> None:  # fmt: skip
     for record in records:
         writer.write(record)
@@ -293,10 +301,24 @@ class _Counts:
     summary: Summary = field(default_factory=Summary)
     absent: int = 0
     thin: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    doubtful: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: VideoRecord) -> None:
         self.summary = self.summary.plus(record)
+        if (decision := record.decision) is not None and record.segments is None:
+            self.answers[decision.answer] += 1
+            self.doubtful[decision.answer] += decision.doubtful
         self.absent += record.error is not None and record.error.stage == "find"
+
+    def by_answer(self) -> Iterator[str]:
+        """How many videos have which answer, the most frequent first."""
+        width = max(map(len, self.answers), default=0)
+        for answer, count in self.answers.most_common(ANSWERS):
+            doubtful = f", {self.doubtful[answer]} doubtful" if self.doubtful[answer] else ""
+            yield f"  {printable(answer):{width}}  {count}{doubtful}"
+        if (more := len(self.answers) - ANSWERS) > 0:
+            yield f"  and {more} more labels"
 
     def __str__(self) -> str:
         """Empty where there was no video at all: the errors have said so."""
@@ -305,6 +327,8 @@ class _Counts:
             return ""
         failed = summary.failed - self.absent
         parts = [f"{summary.done} {self.done}"]
+        doubtful = self.doubtful.total()
+        parts += [f"{doubtful} of them doubtful (?)"] if doubtful else []
         parts += [f"{summary.partial} of them only in part"] if summary.partial else []
         parts += [f"{failed} failed"] if failed else []
         parts += [f"{self.before} done before"] if self.before else []

@@ -88,6 +88,7 @@ def localize(
     models: options.ModelOptions,
     compute: options.ComputeOptions,
     reading: options.VideoOptions,
+    decision: options.DecisionOptions,
     format: Format = None,
     target: OutputOptions,
     stop: StopOptions,
@@ -114,7 +115,9 @@ def localize(
     library, inputs = find_videos(paths, target.resume)
     check_paths(format, [item if isinstance(item, str) else item.path for item in inputs])
     reading = reading if library is not None else in_windows(reading)
-    classifier, labelled, run = make_ready(label_set, examples, models, compute, reading, messages, library)
+    classifier, labelled, run = make_ready(
+        label_set, examples, models, compute, reading, decision, messages, library
+    )
     if reading.window is not None:
         messages.info(f"windows of {reading.window:g} s, one every {reading.stride:g} s (--window, --stride)")
     run = replace(run, settings={**run.settings, "segments": asdict(how)})

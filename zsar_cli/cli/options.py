@@ -16,6 +16,7 @@ from zsar_cli.cli.config import read_config
 __all__ = [
     "ComputeOptions",
     "Config",
+    "DecisionOptions",
     "LabelNames",
     "Labels",
     "Like",
@@ -29,7 +30,7 @@ __all__ = [
     "option",
 ]
 
-MODEL, VIDEO, OUTPUT = "Model", "Reading video", "Output"
+MODEL, VIDEO, DECISION, OUTPUT = "Model", "Reading video", "Decision", "Output"
 
 
 def option(name: str, help: str, *short: str, panel: str | None = None, **more: Any) -> Any:
@@ -193,6 +194,28 @@ Hash = Annotated[
     ),
 ]
 
+Reject = Annotated[
+    str | None,
+    option(
+        "--reject",
+        "Answer 'unknown' where it is none of the labels: auto (19 of 20 videos that show one of them keep their "
+        "answer) or a number from 0 to 1, which 'unknown' of the results is compared with.",
+        show_default="never; doubtful answers are marked",
+        panel=DECISION,
+        metavar="auto|NUMBER",
+    ),
+]
+CalibrationFile = Annotated[
+    str,
+    option(
+        "--calibration",
+        "Where probabilities come from: auto (measured for the built-in model, MoViNet and both), none, or a file of "
+        "'zsar calibrate'.",
+        panel=DECISION,
+        metavar="auto|none|FILE",
+    ),
+]
+
 OutputFile = Annotated[
     Path | None,
     option("--output", "Write to this file rather than to the terminal.", "-o", panel=OUTPUT, metavar="FILE"),
@@ -239,6 +262,14 @@ class VideoOptions:
     workers: Workers = None
     timeout: Timeout = 120.0
     hash: Hash = "sampled"
+
+
+@dataclass(frozen=True)
+class DecisionOptions:
+    """What becomes of doubtful answers."""
+
+    reject: Reject = None
+    calibration: CalibrationFile = "auto"
 
 
 P = ParamSpec("P")

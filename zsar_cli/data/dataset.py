@@ -67,6 +67,10 @@ class Dataset:
         items = tuple(item for item in self.items if item.label in kept)
         return Dataset(items, LabelSet.from_names([label for label in self.classes if label.name in kept]))
 
+    def among(self, names: LabelSet) -> Dataset:
+        """The same items, with more classes: names that no item need have."""
+        return replace(self, classes=self.classes.with_names(list(names)))
+
     def listed(self, keys: frozenset[str]) -> Dataset:
         """The items a split file lists. Raises UsageError if it lists none of them."""
         items = tuple(item for item in self.items if item.key in keys or Path(item.key).name in keys)

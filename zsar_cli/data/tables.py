@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,11 @@ def read_rows(source: Path, timed: bool = False) -> list[Row]:
             number of seconds.
     """
     rows = []
-    for place, cells in (_of_json if source.suffix.lower() == ".json" else read_cells)(source, timed):
+    if source.suffix.lower() == ".json":
+        entries = _of_json(source)
+    else:
+        entries = read_cells(source, ("path", "label", *(_TIMES * timed)))
+    for place, cells in entries:
         given = {name: cells[name] for name in _COLUMNS if cells.get(name) is not None}
         if wrong := [value for value in given.values() if not isinstance(value, str | int | float)]:
             raise UsageError(f"{place}: {wrong[0]!r} is neither text nor a number")
@@ -56,21 +60,25 @@ def read_rows(source: Path, timed: bool = False) -> list[Row]:
     return rows
 
 
-def read_cells(source: Path, timed: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each row of a .csv or .tsv with its place, by the names of columns; see `read_rows`."""
+def read_cells(source: Path, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row of a .csv or .tsv with its place, by the names of columns, the `wanted` among them; see `read_rows`.
+
+    A spreadsheet of zsar has an `answer`, which is the label as well.
+    """
     try:
         with open(source, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=DELIMITERS[source.suffix.lower()])
-            wanted = ("path", "label", *(_TIMES * timed))
-            if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
+            columns = reader.fieldnames or ()
+            answered = "answer" in columns and "label" not in columns
+            if missing := [name for name in wanted if name not in columns and not (answered and name == "label")]:
                 raise UsageError(f"{source}: has no column {' and no column '.join(missing)}")
             for cells in reader:
-                yield f"{source}, line {reader.line_num}", cells
+                yield f"{source}, line {reader.line_num}", {**cells, "label": cells["answer"]} if answered else cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{source}: cannot be read as a table: {error}") from None
 
 
-def _of_json(source: Path, _: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _of_json(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     entries = read_json(source, UsageError)
     if not isinstance(entries, list):
         raise UsageError(f"{source}: is no list of mappings with path, label, start and end")

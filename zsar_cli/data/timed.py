@@ -12,6 +12,7 @@ from zsar_cli.data.elan import read_elan
 from zsar_cli.data.tables import DELIMITERS, FORMULA, read_cells, read_rows
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
+from zsar_cli.records import UNKNOWN
 
 __all__ = ["Timed", "read_moments", "read_results", "read_truth"]
 
@@ -121,9 +122,11 @@ def read_moments(path: Path) -> list[tuple[str, Timed]]:
 
 
 def _found(path: Path, name: str, record: Mapping[str, Any]) -> list[Timed]:
-    """The moments of one record; none where its video failed."""
+    """The moments of one record; none where its video failed, or shows none of the labels."""
     if record.get("segments") is not None:
         return [_timed(path, name, one, "similarity") for one in _items(path, name, record["segments"])]
+    if record.get("answer") == UNKNOWN:
+        return []
     if record.get("predictions"):
         best = _mapping(_items(path, name, record["predictions"])[0], path, f"a prediction of {name!r}")
         whole = _timed(path, name, {"start": 0, "end": 0, "label": best.get("label"), "score": best.get("similarity")})
@@ -153,16 +156,20 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, A
 
 
 def _tabled(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """The records of a table as zsar writes it: a row a segment or, where rows have a rank, a prediction."""
+    """The records of a table as zsar writes it: a row a video or a segment, which has an `answer`; of the long table, a
+    segment or a prediction, which has a `label`, and a prediction a rank."""
     records: dict[str, dict[str, Any]] = {}
-    for _, cells in read_cells(path, timed=True):
+    for _, cells in read_cells(path, ("path", "label", "start", "end")):
         row = {key: _as_written(text) for key, text in cells.items() if isinstance(text, str) and text}
         name, _ = _named(path, row)
         record = records.setdefault(name, {"segments": [], "predictions": []})
-        if "rank" in row:
+        if "answer" in row:
+            record["answer"] = row["answer"]
+        whole = "rank" in row or ("answer" in row and "start" not in row)
+        if whole:
             record["segments"] = None
         if "label" in row:
-            record["predictions" if "rank" in row else "segments"].append(row)
+            record["predictions" if whole else "segments"].append(row)
     return list(records.items())
 
 

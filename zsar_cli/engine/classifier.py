@@ -7,25 +7,29 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from zsar_cli.data.examples import Example
+from zsar_cli.engine.deciding import Deciding, decide
 from zsar_cli.engine.examples import Examples, embed_examples
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline, Watch
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel, visual_part
-from zsar_cli.records import Prediction, Run, VideoRecord
+from zsar_cli.records import Decision, Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
-from zsar_cli.text.encoder import encode_labels
+from zsar_cli.text.encoder import TextEncoder, encode_labels
+from zsar_cli.text.lexicon import background_actions
 from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
 from zsar_cli.transfer.compose import compose, compose_beside, toward_examples
-from zsar_cli.transfer.explanation import Explanation, explain
+from zsar_cli.transfer.decision import NEAR
+from zsar_cli.transfer.explanation import UNRELATED, Explanation, explain
 from zsar_cli.transfer.scoring import TransferSettings, aggregate, score_labels, to_shares
 from zsar_cli.video.types import Excerpt, VideoFacts
 
@@ -53,6 +57,7 @@ class Labelled:
         text: from the model's text tower, [U, D]; None where it has none.
         examples: what draws `text` towards the labels' examples (see `compose.toward_examples`), [U, D]; None where
             there is nothing to draw. In `prototypes` they are already.
+        by_example: whether a label has one: no calibration holds then.
     """
 
     labels: LabelSet
@@ -60,6 +65,22 @@ class Labelled:
     weights: Tensor | None = None
     text: Tensor | None = None
     examples: Tensor | None = None
+    by_example: bool = False
+
+
+class _Beside(NamedTuple):
+    """What is known of labels beside their similarities.
+
+    Args:
+        labelled: they.
+        far: which actions of the background are none of them, bool [B], and the names of these.
+        strangers: labels that no seen class of any model is related to.
+    """
+
+    labelled: Labelled
+    far: Tensor
+    actions: tuple[str, ...]
+    strangers: frozenset[str]
 
 
 class Classifier(ABC):
@@ -73,12 +94,15 @@ class Classifier(ABC):
 
     Attributes:
         spec: what it was built from; None where it was put together by hand.
+        deciding: how answers are judged.
     """
 
     spec: ClassifierSpec | None = None
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.deciding = Deciding()
+        self._beside: _Beside | None = None
 
     @property
     @abstractmethod
@@ -98,6 +122,11 @@ class Classifier(ABC):
     @abstractmethod
     def prepare(self, labels: LabelSet, examples: Examples | None = None) -> Labelled:
         """Labels made ready for `similarity`, those with `examples` (see `see`) by these beside their words."""
+
+    @property
+    @abstractmethod
+    def background(self) -> Labelled:
+        """Everyday actions (`lexicon.background_actions`), made ready as labels are: what these stand out against."""
 
     @abstractmethod
     def score(self, rows: Sequence[Tensor], labelled: Labelled) -> Tensor:
@@ -197,28 +226,65 @@ class Classifier(ABC):
         embedded = [video for video in videos if not isinstance(video, InputError)]
         similarity = self.similarities(embedded, labelled) if embedded else torch.zeros(0, len(labelled.labels))
         finite = torch.isfinite(similarity).all(dim=1)
-        shares = to_shares(similarity.nan_to_num(), self.sharpness)
+        similarity = similarity.nan_to_num()
+        shares = to_shares(similarity, self.sharpness)
+        decisions, probability = self._decide(embedded, similarity, shares, labelled)
         order = _best(shares, top_k)
-        best = (rows.gather(1, order).tolist() for rows in (shares, similarity))
-        rows = zip(embedded, finite.tolist(), order.tolist(), *best, strict=True)
+        columns = [rows.gather(1, order).tolist() for rows in (shares, similarity)]
+        columns.append(
+            [[None] * order.shape[1]] * len(order) if probability is None else probability.gather(1, order).tolist()
+        )
+        rows = zip(embedded, finite.tolist(), decisions, order.tolist(), *columns, strict=True)
         names = labelled.labels.names
         found = []
         for video in videos:
             if isinstance(video, InputError):
                 found.append(VideoRecord.failed(video))
                 continue
-            _, usable, labels, scores, values = next(rows)
+            _, usable, decision, labels, *values = next(rows)
             facts = self.facts(video)
             if not usable:
                 wrong = InputError(facts.path, "model", "its similarities are not finite numbers")
                 found.append(VideoRecord.failed(wrong))
                 continue
-            predictions = tuple(
-                Prediction(names[label], score, value)
-                for label, score, value in zip(labels, scores, values, strict=True)
+            predictions = tuple(map(Prediction, map(names.__getitem__, labels), *values))
+            found.append(
+                VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows), decision=decision)
             )
-            found.append(VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows)))
         return found
+
+    def _decide(
+        self, videos: Sequence[Views], similarity: Tensor, shares: Tensor, labelled: Labelled
+    ) -> tuple[list[Decision], Tensor | None]:
+        """See `deciding.decide`."""
+        if not videos:
+            return [], None
+        beside = self._beside
+        if beside is None or beside.labelled is not labelled:
+            beside = self._beside = self._look_beside(labelled)
+        background = self.similarities(videos, self.background)[:, beside.far].nan_to_num()
+        how = replace(self.deciding, calibration=None) if labelled.by_example else self.deciding
+        names = labelled.labels.names
+        return decide(similarity, shares, background, names, beside.actions, how, beside.strangers)
+
+    def cosine_to_background(self, labels: LabelSet) -> Tensor:
+        """How much each label means the same as each action of the background: cosines of names, [U, B]."""
+        text = self.members[0].model.text
+        return encode_labels(text, labels.labels) @ _background_semantic(text).T
+
+    def _look_beside(self, labelled: Labelled) -> _Beside:
+        labels = labelled.labels
+        far = self.cosine_to_background(labels).amax(dim=0) < NEAR
+        actions = tuple(name for name, one in zip(background_actions().names, far.tolist(), strict=True) if one)
+        banks = [(member, bank) for member in self.members for bank in (member.bank, member.added) if bank is not None]
+        nearest = [
+            (encode_labels(member.model.text, labels.labels) @ bank.semantic.T).amax(dim=1) for member, bank in banks
+        ]
+        strange = (
+            torch.stack(nearest).amax(dim=0) < UNRELATED if nearest else torch.zeros(len(labels), dtype=torch.bool)
+        )
+        strangers = frozenset(name for name, one in zip(labels.names, strange.tolist(), strict=True) if one)
+        return _Beside(labelled, far, actions, strangers)
 
     def facts(self, video: Views) -> VideoFacts:
         """What is known of the file, as the first model sees it."""
@@ -290,7 +356,7 @@ class ZeroShotClassifier(Classifier):
         if prototypes is not None:
             prototypes = replace(prototypes, visual=toward_examples(prototypes.visual, rows))
         toward = None if labelled.text is None else self._less_blank(rows)
-        return replace(labelled, prototypes=prototypes, examples=toward)
+        return replace(labelled, prototypes=prototypes, examples=toward, by_example=True)
 
     def _less_blank(self, examples: Tensor) -> Tensor:
         """Unit rows [U, D] (or zeros) less how the model sees grey frames, unless it sees those as unlike videos.
@@ -304,11 +370,17 @@ class ZeroShotClassifier(Classifier):
         blank = torch.nn.functional.normalize(visual_part(self.model, rows), dim=1)
         return examples - (examples @ blank.T > 0) * blank
 
-    def _from_words(self, labels: LabelSet) -> Labelled:
+    @cached_property
+    def background(self) -> Labelled:
+        """See `Classifier.background`."""
+        return self._from_words(LabelSet.from_names(background_actions().names), _background_semantic(self.model.text))
+
+    def _from_words(self, labels: LabelSet, semantic: Tensor | None = None) -> Labelled:
         text = self.model.encode_labels(labels.labels)
         if self.bank is None:
             return Labelled(labels, text=text)
-        semantic = encode_labels(self.model.text, labels.labels)
+        if semantic is None:
+            semantic = encode_labels(self.model.text, labels.labels)
         how = (self.transfer.top_k, self.transfer.temperature)
         prototypes, weights = compose(self.bank, labels.names, semantic, *how)
         if self.added is not None:
@@ -400,6 +472,7 @@ class ZeroShotClassifier(Classifier):
             labels_count=len(labels),
             settings={
                 **asdict(self.transfer),
+                **self.deciding.described,
                 "decoder": settings.decoder,
                 "sampling": asdict(settings.sampling_of(self.model)),
                 **({} if examples is None else {"like": examples.described}),
@@ -410,6 +483,14 @@ class ZeroShotClassifier(Classifier):
             versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},
             notes=labels.notes,
         )
+
+
+def _background_semantic(encoder: TextEncoder) -> Tensor:
+    """[B, E], by packaged embeddings where these are of the encoder."""
+    actions = background_actions()
+    if encoder.fingerprint == actions.text_encoder:
+        return actions.semantic
+    return encode_labels(encoder, LabelSet.from_names(actions.names).labels)
 
 
 def _best(shares: Tensor, top_k: int | None) -> Tensor:

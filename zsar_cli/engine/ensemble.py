@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -96,7 +97,13 @@ class Ensemble(Classifier):
             member.prepare(labels, None if examples is None else examples.of_model(number))
             for number, member in enumerate(self.members)
         )
-        return JointLabelled(labels, parts=tuple(parts), known=known)
+        return JointLabelled(labels, parts=tuple(parts), known=known, by_example=examples is not None)
+
+    @cached_property
+    def background(self) -> JointLabelled:
+        """See `Classifier.background`; specialists know nothing of it."""
+        parts = tuple(member.background for member in self.members)
+        return JointLabelled(parts[0].labels, parts=parts, known=(None,) * len(parts))
 
     def score(self, rows: Sequence[Tensor], labelled: Labelled) -> Tensor:
         """Weighted mean of the members' similarities, window by window, then as the specialists decide, [N, U]."""
@@ -151,7 +158,8 @@ class Ensemble(Classifier):
                 known = alone.knows(labels.labels)
                 part = {"decides_among": [name for name, one in zip(labels.names, known, strict=True) if one]}
             about = {"model": run.model, "fingerprint": run.fingerprint, "bank": run.bank}
-            members.append({**about, **part, **run.settings})
+            own = {key: value for key, value in run.settings.items() if key not in self.deciding.described}
+            members.append({**about, **part, **own})
         return replace(
             runs[0],
             model=_each(run.model for run in runs),
@@ -159,6 +167,7 @@ class Ensemble(Classifier):
             settings={
                 "members": members,
                 "sharpness": self.sharpness,
+                **self.deciding.described,
                 **({} if examples is None else {"like": examples.described}),
             },
             bank=_each(run.bank or "none" for run in runs),

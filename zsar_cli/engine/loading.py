@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from zsar_cli.digests import remembering
+from zsar_cli.engine.calibrations import deciding_for
 from zsar_cli.engine.checks import check_models, named_by_hand
 from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 from zsar_cli.engine.ensemble import Ensemble
@@ -42,6 +43,7 @@ class ClassifierSpec:
             made it.
         bank: "extend" or "replace".
         transfer, embedding: settings that are not the defaults, for all models.
+        calibration, reject: how answers are judged, see `calibrations.deciding_for`.
         cache_dir: a folder for the embedding cache; None keeps no cache.
         models_dir: the folder of added models; None takes the user's own.
     """
@@ -55,6 +57,8 @@ class ClassifierSpec:
     bank: str = "extend"
     transfer: TransferSettings | None = None
     embedding: EmbedSettings = field(default_factory=EmbedSettings)
+    calibration: str = "auto"
+    reject: float | str | None = None
     cache_dir: str | None = None
     models_dir: str | None = None
 
@@ -65,11 +69,12 @@ class ClassifierSpec:
             warn: takes the one warning of a cache that cannot be used.
 
         Raises:
-            ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require`
-                and `Ensemble`.
+            ZsarError: see `resolve_device`, `load_model`, `PrototypeBank.read`, `PrototypeBank.require`, `Ensemble`
+                and `deciding_for`.
         """
         classifier = _build(self, warn)
         classifier.spec = self
+        classifier.deciding = deciding_for(classifier, self.calibration, self.reject)
         return classifier
 
 

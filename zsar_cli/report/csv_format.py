@@ -1,19 +1,15 @@
-"""CSV: one row per prediction, or per segment where they were asked for; a single row without a label where none is."""
+"""Long CSV: all that is known, a row per prediction, or per segment where they were asked for; a single row without a
+label where there is none."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
 
-from zsar_cli.data.tables import FORMULA
 from zsar_cli.records import SCHEMA, VideoRecord
-from zsar_cli.report.escaping import printable
+from zsar_cli.report.sheet_formats import delimited
 from zsar_cli.report.writer import Writer
 
-__all__ = ["COLUMNS", "CsvWriter"]
+__all__ = ["COLUMNS", "LongCsvWriter"]
 
 COLUMNS = (
     "path",
@@ -21,6 +17,7 @@ COLUMNS = (
     "label",
     "score",
     "similarity",
+    "probability",
     "start",
     "end",
     "peak",
@@ -44,11 +41,11 @@ COLUMNS = (
 )
 
 
-class CsvWriter(Writer):
+class LongCsvWriter(Writer):
     """UTF-8, commas, quotes where needed, a header, line feeds."""
 
     def _head(self) -> bytes:
-        return _row(COLUMNS)
+        return delimited(COLUMNS)
 
     def _record(self, record: VideoRecord) -> bytes:
         shared = self._shared(record)
@@ -58,7 +55,7 @@ class CsvWriter(Writer):
         else:
             found = values["segments"]
         rows = [{**shared, **one} for one in found or [{}]]
-        return b"".join(_row([cells.get(column) for column in COLUMNS]) for cells in rows)
+        return b"".join(delimited([cells.get(column) for column in COLUMNS]) for cells in rows)
 
     def _shared(self, record: VideoRecord) -> dict[str, Any]:
         """The cells that are the same in each row of a record."""
@@ -80,18 +77,3 @@ class CsvWriter(Writer):
             "zsar": self.run.zsar,
             "schema": SCHEMA,
         }
-
-
-def _row(cells: Iterable[Any]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(map(_cell, cells))
-    return line.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    """A value as a cell: numbers without an exponent; text without controls, which runs nowhere as a formula."""
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f")
-    if isinstance(value, str):
-        return f"'{printable(value)}" if value.startswith(FORMULA) else printable(value)
-    return value

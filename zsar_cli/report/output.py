@@ -22,7 +22,7 @@ from zsar_cli.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Output", "OutputClosed", "check_target"]
+__all__ = ["Output", "OutputClosed", "check_target", "write_text"]
 
 
 class OutputClosed(OutputError):
@@ -55,6 +55,18 @@ def check_target(target: Path | None, overwrite: bool) -> None:
             )
     except OSError as error:
         raise _cannot_write(target, error) from error
+
+
+def write_text(target: Path, overwrite: bool, text: str) -> None:
+    """Write a file of UTF-8, whole or not at all. Raises OutputError."""
+    output = Output(target, overwrite)
+    try:
+        output.append(text.encode())
+        output.commit()
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}") from None
+    finally:
+        output.close()
 
 
 class Output:

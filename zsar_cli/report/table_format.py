@@ -9,21 +9,22 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from zsar_cli.records import Prediction, Run, Segment, VideoRecord
+from zsar_cli.records import UNKNOWN, Run, Segment, VideoRecord
 from zsar_cli.report.escaping import printable
 from zsar_cli.report.output import Output
 from zsar_cli.report.writer import Writer
 
 __all__ = ["TableWriter", "bar_mark", "time_text"]
 
-_BAR = 20  # characters of the longest bar, which is that of the best score of a video
+_BAR = 20  # characters of the longest bar: of the probability 1, or of the best score of a video
 _STRIP = 60  # characters that a video lasts
 _SEGMENTS = 20  # of a video are shown; more would be read by nobody
 
 
 class TableWriter(Writer):
-    """A block per video: its path, then rank, label and score of each prediction, or time, similarity and label of each
-    segment, or why it failed. On a terminal a strip for each label shows when it happens."""
+    """A block per video: its path, then rank, label and probability (or else score) of each prediction, or time,
+    similarity and label of each segment, or why it failed. A "?" stands before a doubtful answer, its reasons below. A
+    strip for each label shows on a terminal when it happens."""
 
     def __init__(self, output: Output, run: Run, top_k: int | None) -> None:
         super().__init__(output, run, top_k)
@@ -55,23 +56,35 @@ class TableWriter(Writer):
             yield Text("  no label was given", style="yellow")
         elif self.run.labels_count == 1:  # its score is 1 whatever the video shows
             (only,) = record.predictions
-            yield Text(f"  {printable(only.label)}  similarity {_rounded(only.similarity):.3f}")
+            mark = "?" if record.decision is not None and record.decision.doubtful else " "
+            yield Text(f"{mark} {printable(only.label)}  similarity {_rounded(only.similarity):.3f}")
+            yield from _doubts(record)
         else:
-            yield from self._predictions(record.predictions[: self.top_k])
+            yield from self._predictions(record)
+            yield from _doubts(record)
         if record.partial:
             reason = printable(record.partial.reason)
             yield Text(f"  only {record.partial.share:.0%} was read: {reason}", style="yellow")
         for note in record.notes:
             yield Text(f"  note: {printable(note)}", style="dim")
 
-    def _predictions(self, predictions: tuple[Prediction, ...]) -> Iterator[Text]:
+    def _predictions(self, record: VideoRecord) -> Iterator[Text]:
+        predictions = record.predictions[: self.top_k]
+        doubt = "?" if record.decision is not None and record.decision.doubtful else " "
+        if record.decision is not None and record.decision.answer == UNKNOWN:
+            yield Text(f"?      {UNKNOWN}: none of the labels", style="yellow")
+            doubt = " "
         names = [printable(prediction.label) for prediction in predictions]
         width = max(map(cell_len, names), default=0)
         best = max((prediction.score for prediction in predictions), default=0.0)
         for rank, (name, prediction) in enumerate(zip(names, predictions, strict=True), start=1):
             padding = " " * (width - cell_len(name))
-            share = max(prediction.score, 0.0) / best if best > 0 else 0.0
-            line = Text(f"  {rank:>3}  {name}{padding}  {_rounded(prediction.score):>7.3f}")
+            if prediction.probability is not None:
+                share, number = prediction.probability, f"{prediction.probability:>5.0%}"
+            else:
+                share = max(prediction.score, 0.0) / best if best > 0 else 0.0
+                number = f"{_rounded(prediction.score):>7.3f}"
+            line = Text(f"{doubt if rank == 1 else ' '} {rank:>3}  {name}{padding}  {number}")
             line.append(f"  {self._mark * round(_BAR * share)}" if self._mark else "", style="green")
             yield line
 
@@ -91,6 +104,12 @@ class TableWriter(Writer):
             name = printable(label)
             line = Text(f"  {name}{' ' * (width - cell_len(name))}  ")
             yield line.append("".join(strip), style="green")
+
+
+def _doubts(record: VideoRecord) -> Iterator[Text]:
+    reasons = record.decision.reasons if record.decision is not None else ()
+    if reasons:
+        yield Text(f"       {printable('; '.join(reasons))}", style="dim")
 
 
 def bar_mark(output: Output) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 from zsar_cli.errors import OutputError
 from zsar_cli.records import Run, Segment, Summary, VideoRecord
 from zsar_cli.report.output import Output, OutputClosed
 
-__all__ = ["Writer", "segments_of"]
+__all__ = ["SortedWriter", "Writer", "segments_of"]
 
 
 def segments_of(record: VideoRecord) -> tuple[Segment, ...]:
@@ -140,3 +141,33 @@ class Writer(ABC):
         except OutputClosed:
             if kind is None:
                 raise
+
+
+class SortedWriter:
+    """Keeps all records, and hands them on in order in the end, or as many as there are where a job is cut short.
+
+    Args:
+        writer: of any format.
+        key: of the order.
+    """
+
+    def __init__(self, writer: Writer, key: Callable[[VideoRecord], Any]) -> None:
+        self._writer, self._key = writer, key
+        self._records: list[VideoRecord] = []
+        self.output, self.before = writer.output, writer.before
+
+    def write(self, record: VideoRecord) -> None:
+        """Keep one."""
+        self._records.append(record)
+
+    def __enter__(self) -> SortedWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for record in sorted(self._records, key=self._key):
+                self._writer.write(record)
+        finally:
+            self._writer.__exit__(kind, error, trace)

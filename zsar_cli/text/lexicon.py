@@ -1,6 +1,7 @@
 """The action lexicon: a broad vocabulary of everyday actions, a background to compare labels with.
 
-It takes no part in scores. The packaged lexicon is zsar_cli/lexicon/*.yaml.
+It takes no part in scores, but tells how far to trust them (see `transfer.decision`). The packaged lexicon is
+zsar_cli/lexicon/*.yaml.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ from zsar_cli.labels import Label
 from zsar_cli.plain import read_yaml
 from zsar_cli.text.encoder import TextEncoder, encode_text_groups
 
-__all__ = ["SEMANTIC_FILE", "Entry", "Lexicon", "packaged_lexicon", "read_entries"]
+__all__ = ["SEMANTIC_FILE", "Entry", "Lexicon", "background_actions", "packaged_lexicon", "read_entries"]
 
 SEMANTIC_FILE = "semantic.safetensors"
 LISTS = ("also", "objects", "places", "clothing")
 FIELDS = ("action", *LISTS, "motion")
+BACKGROUND_STEP = 5  # of the entries every fifth tells as much as all do, and costs a fifth
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,14 @@ def packaged_lexicon() -> Lexicon:
         known = file.metadata()
         semantic = torch.nn.functional.normalize(file.get_tensor("semantic").float(), dim=1)
     return Lexicon(tuple(json.loads(known["names"])), semantic, known["text_encoder"], known["digest"])
+
+
+@lru_cache(maxsize=1)
+def background_actions() -> Lexicon:
+    """Entries of the packaged lexicon, of all kinds: what videos are compared with beside the labels."""
+    whole = packaged_lexicon()
+    names = whole.names[::BACKGROUND_STEP]
+    return Lexicon(names, whole.semantic[::BACKGROUND_STEP], whole.text_encoder, whole.digest)
 
 
 def read_entries(path: str | os.PathLike[str]) -> tuple[Entry, ...]:

@@ -12,7 +12,9 @@ from torch import Tensor
 from zsar_cli.labels import readable
 from zsar_cli.transfer.bank import PrototypeBank
 
-__all__ = ["KINDS", "SCHEMA", "Component", "Explanation", "LabelExplanation", "Pair", "explain"]
+__all__ = [
+    "KINDS", "SCHEMA", "UNRELATED", "Component", "Explanation", "LabelExplanation", "Pair", "explain",
+]  # fmt: skip
 
 SCHEMA = "zsar.explanation/2"
 KINDS = ("seen", "near", "composed", "unrelated")
