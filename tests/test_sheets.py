@@ -112,7 +112,7 @@ def test_a_job_that_is_cut_short_keeps_its_rows(tmp_path, format):
 def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     monkeypatch.delitem(sys.modules, "zsar_cli.report.xlsx_format", raising=False)
-    with pytest.raises(MissingExtraError, match="the extra .xlsx"):
+    with pytest.raises(MissingExtraError, match=r"extra .xlsx"):
         open_writer("xlsx", tmp_path / "sheet.xlsx", overwrite=False, run=RUN)
     assert list(tmp_path.iterdir()) == []
 
