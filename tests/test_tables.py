@@ -32,6 +32,13 @@ def test_rows_with_and_without_times(tmp_path: Path) -> None:
     assert rows == [Row(f"{tmp_path / 'list.json'}, entry {n}", *one) for n, one in enumerate(expected, start=1)]
 
 
+def test_the_quote_before_what_looks_like_a_formula_is_no_part_of_the_text(tmp_path: Path) -> None:
+    rows = read_rows(table(tmp_path, "path,label\n'-a.mp4,'=1+1\nb.mp4,'quoted'\n"))
+    assert [(row.path, row.label) for row in rows] == [("-a.mp4", "=1+1"), ("b.mp4", "'quoted'")]
+    (row,) = read_rows(table(tmp_path, json.dumps([{"path": "a.mp4", "label": "'=1"}]), "list.json"))
+    assert row.label == "'=1"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

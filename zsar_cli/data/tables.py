@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 
-__all__ = ["DELIMITERS", "FORMULA", "TABLES", "Row", "read_cells", "read_rows"]
+__all__ = ["DELIMITERS", "FORMULA", "TABLES", "Row", "as_written", "read_cells", "read_rows"]
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TABLES = (*DELIMITERS, ".json")
@@ -43,15 +43,13 @@ def read_rows(source: Path, timed: bool = False) -> list[Row]:
             number of seconds.
     """
     rows = []
-    if source.suffix.lower() == ".json":
-        entries = _of_json(source)
-    else:
-        entries = read_cells(source, ("path", "label", *(_TIMES * timed)))
+    of_json = source.suffix.lower() == ".json"
+    entries = _of_json(source) if of_json else read_cells(source, ("path", "label", *(_TIMES * timed)))
     for place, cells in entries:
         given = {name: cells[name] for name in _COLUMNS if cells.get(name) is not None}
         if wrong := [value for value in given.values() if not isinstance(value, str | int | float)]:
             raise UsageError(f"{place}: {wrong[0]!r} is neither text nor a number")
-        texts = {name: str(value) for name, value in given.items()}
+        texts = {name: str(value) if of_json else as_written(str(value)) for name, value in given.items()}
         if not texts.get("path"):
             raise UsageError(f"{place}: its path is empty")
         rows.append(Row(place, texts["path"], texts.get("label", ""), _span(texts, place)))
@@ -76,6 +74,11 @@ def read_cells(source: Path, wanted: Sequence[str]) -> Iterator[tuple[str, Mappi
                 yield f"{source}, line {reader.line_num}", {**cells, "label": cells["answer"]} if answered else cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{source}: cannot be read as a table: {error}") from None
+
+
+def as_written(cell: str) -> str:
+    """A cell without the quote that keeps spreadsheets from taking text for a formula."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell
 
 
 def _of_json(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
