@@ -56,7 +56,7 @@ def test_commands_come_in_the_order_of_their_use(shown: Callable[..., str]) -> N
     _, list_of_commands = shown().split(" Commands ")
     names = re.findall(r"^│ ([a-z-]+) ", list_of_commands, flags=re.MULTILINE)
     assert names == [
-        "classify", "localize", "search", "cut", "explain", "train", "evaluate", "evaluate-localization",
+        "classify", "localize", "search", "cut", "report", "explain", "train", "evaluate", "evaluate-localization",
         "calibrate", "export-prototypes", "doctor", "library", "models", "cache",
     ]  # fmt: skip
 

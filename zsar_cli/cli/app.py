@@ -23,6 +23,7 @@ from zsar_cli.cli import (
     localize,
     models,
     prototypes,
+    report,
     search,
     train,
 )
@@ -82,6 +83,7 @@ app.command("classify", epilog=EPILOG)(guarded(classify.classify))
 app.command("localize", epilog=EPILOG)(guarded(localize.localize))
 app.command("search", epilog=EPILOG)(guarded(search.search))
 app.command("cut", epilog=EPILOG)(guarded(cut.cut))
+app.command("report", epilog=EPILOG)(guarded(report.report))
 app.command("explain", epilog=EPILOG)(guarded(explain.explain))
 app.command("train", epilog=EPILOG)(guarded(train.train))
 app.command("evaluate", epilog=EPILOG)(guarded(evaluate.evaluate))

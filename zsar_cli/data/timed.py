@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zsar_cli.data.elan import read_elan
-from zsar_cli.data.tables import DELIMITERS, FORMULA, read_cells, read_rows
+from zsar_cli.data.tables import DELIMITERS, as_written, read_cells, read_rows
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 from zsar_cli.records import UNKNOWN
 
-__all__ = ["Timed", "read_moments", "read_results", "read_truth"]
+__all__ = ["Timed", "read_moments", "read_records", "read_results", "read_truth"]
 
 UNNAMED = "found"  # the label of what was searched for without words
 
@@ -115,10 +115,19 @@ def read_moments(path: Path) -> list[tuple[str, Timed]]:
     Raises:
         UsageError: the file is no such file.
     """
+    return [(name, timed) for name, record in read_records(path) for timed in _found(path, name, record)]
+
+
+def read_records(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """Results as they stand: each record with the path of its video, and in JSON with its `run`.
+
+    Raises:
+        UsageError: the file is no such file.
+    """
     records = _records(path)
     if isinstance(records, Mapping):
         raise UsageError(f"{path}: names no files; give results of zsar as .json or .jsonl")
-    return [(name, timed) for name, record in records for timed in _found(path, name, record)]
+    return records
 
 
 def _found(path: Path, name: str, record: Mapping[str, Any]) -> list[Timed]:
@@ -151,7 +160,8 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, A
     document = _mapping(read_json(path, UsageError), path)
     results = document.get("results")
     if "schema" in document and isinstance(results, list):
-        return [_named(path, record) for record in results]
+        named = [_named(path, record) for record in results]
+        return [(name, {"run": document.get("run"), **record}) for name, record in named]
     return _mapping(results, path, '"results"')
 
 
@@ -160,7 +170,7 @@ def _tabled(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     segment or a prediction, which has a `label`, and a prediction a rank."""
     records: dict[str, dict[str, Any]] = {}
     for _, cells in read_cells(path, ("path", "label", "start", "end")):
-        row = {key: _as_written(text) for key, text in cells.items() if isinstance(text, str) and text}
+        row = {key: as_written(text) for key, text in cells.items() if isinstance(text, str) and text}
         name, _ = _named(path, row)
         record = records.setdefault(name, {"segments": [], "predictions": []})
         if "answer" in row:
@@ -171,11 +181,6 @@ def _tabled(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         if "label" in row:
             record["predictions" if whole else "segments"].append(row)
     return list(records.items())
-
-
-def _as_written(cell: str) -> str:
-    """A cell without the quote that keeps spreadsheets from taking text for a formula."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA else cell
 
 
 def _named(path: Path, record: Any) -> tuple[str, Mapping[str, Any]]:

@@ -1,0 +1,108 @@
+// The chosen video: its picture or the file itself, its timeline, its labels.
+
+const detail = { segment: null }; // the segment that keys correct, where one was clicked
+
+function showDetail(video, segment = null) {
+  detail.segment = segment;
+  const stage = el("div", { class: "stage" }, picture(video, segment?.peak));
+  const parts = [stage, el("h2", { text: video.name, title: video.path }), el("p", { class: "path", text: video.path })];
+  if (video.error) parts.push(el("p", { class: "bad", text: `${video.error.stage} failed: ${video.error.reason}` }));
+  if (video.place !== undefined) parts.push(el("p", {}, el("button", { type: "button", text: "▶ Play", title: "Play the file (Enter)", onclick: () => play(video, detail.segment?.start ?? 0) })));
+  if (video.segments?.length) parts.push(timeline(video));
+  if (!video.error) parts.push(correction(video));
+  if (video.top.length) parts.push(scores(video));
+  parts.push(facts(video));
+  $("detail").replaceChildren(...parts);
+}
+
+/** Lanes, one for each label; every segment is a button. */
+function timeline(video) {
+  const lanes = new Map();
+  for (const one of video.segments) lanes.set(one.label, [...(lanes.get(one.label) ?? []), one]);
+  const box = el("div", { class: "timeline", role: "group", "aria-label": "Timeline" });
+  for (const [label, segments] of lanes) {
+    box.append(el("span", { class: "lane-name", title: nameOf(label) }, swatch(label), el("span", { text: titleOf(label) })),
+      el("span", { class: "lane" }, ...segments.map(one => segmentButton(video, one))));
+  }
+  const seconds = el("span", { class: "axis", "aria-hidden": "true" }, ...[0, 0.25, 0.5, 0.75, 1].map(share => el("small", { text: clock(video.end * share, video.end < 60) })));
+  box.append(el("span"), seconds);
+  if (video.more_segments) box.append(el("p", { class: "quiet", text: `The best ${video.segments.length}; ${video.more_segments} more are in the results.` }));
+  return box;
+}
+
+function segmentButton(video, one) {
+  const right = corrections.get(keyOf(video, one));
+  const said = `${titleOf(one.label)}, ${clock(one.start)} – ${clock(one.end)}, score ${fixed(one.score)}, similarity ${fixed(one.similarity)}${right !== undefined ? `, corrected: ${right}` : ""}`;
+  return el("button", {
+    type: "button", class: `segment${right !== undefined ? " corrected" : ""}`, "aria-label": said, "aria-pressed": String(one === detail.segment),
+    style: { left: `${one.start / video.end * 100}%`, width: `${(one.end - one.start) / video.end * 100}%`, ...paint(one.label) },
+    onclick: () => { showDetail(video, one); play(video, one.start); document.querySelector(".segment[aria-pressed=true]")?.focus(); },
+    onmouseenter: event => showTip(event.target, said), onfocus: event => showTip(event.target, said),
+    onmouseleave: hideTip, onblur: hideTip,
+  });
+}
+
+function showTip(target, text) {
+  const box = target.getBoundingClientRect(), tip = $("tip");
+  tip.textContent = shown(text);
+  tip.hidden = false;
+  tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
+  tip.style.top = `${box.top > tip.offsetHeight + 12 ? box.top - tip.offsetHeight - 6 : box.bottom + 6}px`;
+}
+
+function hideTip() { $("tip").hidden = true; }
+
+/** The file from a second on; where the browser cannot play it the picture stays, and a line says so. */
+function play(video, second) {
+  const stage = document.querySelector("#detail .stage");
+  if (video.place === undefined || !stage) return;
+  const player = el("video", { controls: true, preload: "metadata", "aria-label": video.name, src: video.place });
+  player.addEventListener("loadedmetadata", () => { player.currentTime = second; });
+  player.addEventListener("canplay", () => { stage.replaceChildren(player); player.play().catch(() => undefined); }, { once: true });
+  player.addEventListener("error", () => stage.replaceChildren(picture(video, second),
+    el("p", { class: "quiet", text: "The browser cannot play this file: it is not where it was, or of a kind that it does not know. This is the nearest key frame." })));
+}
+
+/** The right answer: a number for one of the first labels, or any text. */
+function correction(video) {
+  const segment = detail.segment, right = corrections.get(keyOf(video, segment)), answer = segment ? segment.label : video.answer;
+  const choices = choicesOf(video, segment);
+  const box = el("div", { class: "correction", role: "group", "aria-label": "Right answer" });
+  box.append(el("p", { class: "quiet", text: segment ? `Right label of ${clock(segment.start)} – ${clock(segment.end)}` : "Right answer" }));
+  box.append(...choices.map((label, at) => el("button", {
+    type: "button", class: "choice", "aria-pressed": String(right === nameOf(label)), onclick: () => correct(video, segment, nameOf(label)),
+  }, el("kbd", { text: String(at + 1) }), swatch(label), el("span", { text: titleOf(label) }))));
+  const input = el("input", { id: "other", type: "text", list: "names", placeholder: "another label  ( c )", "aria-label": "Another label", value: right !== undefined && !choices.some(label => nameOf(label) === right) ? right : null });
+  box.append(el("form", { onsubmit: event => { event.preventDefault(); if (input.value.trim()) { correct(video, segment, input.value.trim()); $("rows").focus(); } } }, input));
+  if (right !== undefined) box.append(el("button", { type: "button", class: "plain", text: "Undo (x)", onclick: () => correct(video, segment, undefined) }));
+  if (video.doubtful) box.prepend(el("p", { class: "doubt", text: `? doubtful${video.reasons.length ? `: ${video.reasons.join("; ")}` : ""}` }));
+  if (answer === undefined && !choices.length) box.append(el("p", { class: "quiet", text: "No label was found." }));
+  return box;
+}
+
+/** Labels that the number keys stand for. */
+function choicesOf(video, segment) {
+  const first = segment ? [segment.label] : [video.answer];
+  const all = [...first, ...video.top.map(one => one[0]), ...(video.segments ?? []).map(one => one.label)];
+  return [...new Set(all)].filter(label => label !== undefined && label !== null && !isUnknown(label)).slice(0, 5);
+}
+
+function scores(video) {
+  const known = video.top.some(one => one[3] !== null);
+  const box = el("table", { class: "scores" }, el("tr", {}, el("th", { text: "Label" }), el("th", { text: known ? "Prob." : "Share", colspan: "2" }), el("th", { text: "Sim." })));
+  for (const [label, score, similarity, probability] of video.top) {
+    const value = known ? probability : score;
+    box.append(el("tr", {}, el("td", {}, swatch(label), el("span", { text: titleOf(label) })), el("td", {}, bar(value)),
+      el("td", { class: "number", text: fixed(value, 3) }), el("td", { class: "number", text: fixed(similarity) })));
+  }
+  return box;
+}
+
+function facts(video) {
+  const lines = [
+    ["length", video.duration !== undefined ? clock(video.duration) : null], ["size", video.size?.join(" × ")],
+    ["unknown", video.unsure !== undefined ? fixed(video.unsure) : null], ["partial", video.partial && `${fixed((video.partial.share ?? 0) * 100, 0)} % read: ${video.partial.reason}`],
+    ["notes", video.notes.join("; ")], ["picture", video.no_picture], ["run", data.runs.length > 1 ? `${video.run + 1}: ${runTitle(data.runs[video.run])}` : null],
+  ];
+  return el("dl", {}, ...lines.filter(one => one[1]).flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]));
+}

@@ -1,0 +1,195 @@
+// The table: filters, order, and rows of which only those in view exist.
+
+const ROW = 68; // pixels, as in report.css
+const SPARE = 6; // rows beyond the view on both sides
+const COLUMNS = [
+  { key: "name", title: "Video", of: video => video.name.toLowerCase() },
+  { key: "answer", title: "Answer", of: video => titleOf(video.answer).toLowerCase() },
+  { key: "top", title: "Top labels", fixed: true },
+  { key: "sure", title: "Sure", of: video => video.sure ?? -Infinity, hint: "1 − unknown where results have it, else how far the first label is ahead of the second" },
+  { key: "similarity", title: "Sim.", of: video => video.similarity ?? -Infinity, hint: "Similarity of the best label; compares videos of a run" },
+  { key: "duration", title: "Length", of: video => video.duration ?? -Infinity },
+];
+const view = { list: [], text: "", label: "", state: "", run: "", pair: null, sort: null, down: false, chosen: null };
+const living = new Map(); // place in the list: its row
+
+function matches(video) {
+  if (view.label !== "" && !labelsOf(video).includes(Number(view.label))) return false;
+  if (view.run !== "" && video.run !== Number(view.run)) return false;
+  if (view.pair && !(video.pair && video.pair.every(label => view.pair.includes(label)))) return false;
+  if (view.text && !view.text.toLowerCase().split(/\s+/).every(word => video.words.includes(word))) return false;
+  switch (view.state) {
+    case "doubtful": return Boolean(video.doubtful);
+    case "sure": return !video.doubtful && !video.error;
+    case "failed": return Boolean(video.error);
+    case "segments": return Boolean(video.segments?.length);
+    case "corrected": return isCorrected(video);
+    default: return true;
+  }
+}
+
+/** Filter and sort anew; the chosen video stays where it is still there. */
+function refresh() {
+  view.list = videos.filter(matches);
+  const column = COLUMNS.find(one => one.key === view.sort);
+  if (column) {
+    const sign = view.down ? -1 : 1;
+    view.list.sort((a, b) => {
+      const one = column.of(a), other = column.of(b);
+      return (one < other ? -sign : one > other ? sign : 0) || a.number - b.number;
+    });
+  }
+  for (const row of living.values()) row.remove();
+  living.clear();
+  $("space").style.height = `${view.list.length * ROW}px`;
+  $("found").textContent = view.list.length === videos.length ? count(videos.length, "video") : `${view.list.length.toLocaleString("en")} of ${count(videos.length, "video")}`;
+  $("clear").hidden = !(view.text || view.label !== "" || view.state || view.run !== "" || view.pair);
+  $("clear").textContent = view.pair ? shown(`${nameOf(view.pair[0])} | ${nameOf(view.pair[1])}  ✕`) : "Clear";
+  $("table").setAttribute("aria-rowcount", view.list.length + 1);
+  for (const head of $("head").children) {
+    const sorted = head.dataset.key === view.sort;
+    head.setAttribute("aria-sort", sorted ? view.down ? "descending" : "ascending" : "none");
+  }
+  draw();
+}
+
+/** Rows for what is in view; the others go. */
+function draw() {
+  const rows = $("rows"), first = Math.max(0, Math.floor(rows.scrollTop / ROW) - SPARE);
+  const last = Math.min(view.list.length, Math.ceil((rows.scrollTop + rows.clientHeight) / ROW) + SPARE);
+  for (const [place, row] of living) {
+    if (place < first || place >= last) {
+      row.remove();
+      living.delete(place);
+    }
+  }
+  for (let place = first; place < last; place++) {
+    if (!living.has(place)) {
+      const row = makeRow(view.list[place], place);
+      living.set(place, row);
+      $("space").append(row);
+    }
+  }
+}
+
+function makeRow(video, place) {
+  const cells = [nameCell(video), answerCell(video), topCell(video),
+    el("span", { class: "number", text: video.error ? "" : fixed(video.sure) }),
+    el("span", { class: "number", text: video.error ? "" : fixed(video.similarity) }),
+    el("span", { class: "number", text: clock(video.duration, video.duration < 60) })];
+  for (const cell of cells) cell.setAttribute("role", "gridcell");
+  const chosen = video === view.chosen;
+  return el("div", {
+    class: `row${video.error ? " failed" : ""}`, role: "row", id: `row-${video.number}`, "aria-rowindex": place + 2,
+    "aria-selected": String(chosen), style: { top: `${place * ROW}px` }, onclick: () => choose(video),
+  }, ...cells);
+}
+
+function nameCell(video) {
+  const run = data.runs.length > 1 ? el("small", { class: "tag", text: `run ${video.run + 1}` }) : null;
+  return el("span", { class: "video", title: video.path }, picture(video),
+    el("span", { class: "names" }, el("b", { text: video.name }), el("small", { text: video.folder }), run));
+}
+
+function answerCell(video) {
+  if (video.error) return el("span", { class: "answer" }, el("b", { class: "bad", text: "failed" }), el("small", { text: video.error.stage }));
+  const right = corrections.get(keyOf(video));
+  return el("span", { class: "answer" },
+    el("span", { class: right !== undefined && right !== nameOf(video.answer) ? "wrong" : "" }, swatch(video.answer), el("b", { text: titleOf(video.answer) })),
+    right !== undefined ? el("span", { class: "right", text: `✓ ${right}` }) : null,
+    right === undefined && video.doubtful ? el("span", { class: "doubt", text: "? doubtful", title: video.reasons.join("; ") }) : null);
+}
+
+function topCell(video) {
+  if (video.error) return el("span", { class: "why", text: video.error.reason });
+  if (video.segments?.length) return el("span", { class: "strip" }, track(video, video.segments), el("small", { text: segmentsText(video) }));
+  const cell = el("span", { class: "tops" });
+  video.top.slice(0, 3).forEach(([label, score, similarity, probability]) => {
+    const value = probability ?? score;
+    cell.append(el("span", { text: titleOf(label) }), bar(value), el("span", { class: "number", text: fixed(value ?? similarity) }));
+  });
+  if (video.segments && !video.top.length) cell.append(el("small", { text: "nothing stands out at any time" }));
+  return cell;
+}
+
+const segmentsText = video => {
+  const names = [...new Set(video.segments.map(one => one.label))];
+  return `${count(video.segments.length + (video.more_segments ?? 0), "segment")} of ${count(names.length, "label")}: ${names.slice(0, 6).map(titleOf).join(", ")}${names.length > 6 ? ", …" : ""}`;
+};
+
+/** Segments in one line, from left to right in time; where they overlap the best is in front. */
+function track(video, segments) {
+  return el("span", { class: "track", "aria-hidden": "true" }, ...segments.toSorted((a, b) => a.similarity - b.similarity).map(one =>
+    el("i", { style: { left: `${one.start / video.end * 100}%`, width: `${(one.end - one.start) / video.end * 100}%`, ...paint(one.label) } })));
+}
+
+/** Make a video the chosen one, and bring it into view. */
+function choose(video, scroll = true) {
+  const before = view.chosen && $(`row-${view.chosen.number}`);
+  if (before) before.setAttribute("aria-selected", "false");
+  view.chosen = video;
+  const place = view.list.indexOf(video), rows = $("rows");
+  if (scroll && place >= 0) {
+    const top = place * ROW, spare = rows.clientHeight - ROW;
+    if (rows.scrollTop > top) rows.scrollTop = top;
+    if (rows.scrollTop < top - spare) rows.scrollTop = top - spare;
+    draw();
+  }
+  $(`row-${video.number}`)?.setAttribute("aria-selected", "true");
+  rows.setAttribute("aria-activedescendant", `row-${video.number}`);
+  showDetail(video);
+}
+
+/** Choose another one, so many places on; of doubtful ones without a correction where that is asked for. */
+function step(by, doubtful = false) {
+  let place = view.list.indexOf(view.chosen);
+  if (doubtful) do place += by; while (view.list[place] && (!view.list[place].doubtful || isCorrected(view.list[place])));
+  else place = Math.max(0, Math.min(view.list.length - 1, place + by));
+  if (view.list[place]) choose(view.list[place]);
+}
+
+function redraw(video) {
+  const place = view.list.indexOf(video), row = living.get(place);
+  if (!row) return;
+  const made = makeRow(video, place);
+  row.replaceWith(made);
+  living.set(place, made);
+}
+
+function setUpTable() {
+  for (const column of COLUMNS) {
+    const cell = el("span", { role: "columnheader", "data-key": column.key, "aria-sort": "none", title: column.hint });
+    cell.append(column.fixed ? el("span", { text: column.title }) : el("button", { type: "button", text: column.title, onclick: () => sortBy(column.key) }));
+    $("head").append(cell);
+  }
+  const names = [...ranks.keys()].map(label => [titleOf(label), label]).sort((a, b) => a[0].localeCompare(b[0]));
+  $("label").append(el("option", { value: "", text: "All labels" }), ...names.map(([name, label]) => el("option", { value: String(label), text: name })));
+  $("run").append(el("option", { value: "", text: "All runs" }), ...data.runs.map(run => el("option", { value: String(run.number), text: `Run ${run.number + 1}: ${runTitle(run)}` })));
+  $("run").hidden = data.runs.length < 2;
+  for (const name of ["text", "label", "state", "run"]) $(name).addEventListener("input", () => { view[name] = $(name).value; $("rows").scrollTop = 0; refresh(); });
+  $("filters").addEventListener("submit", event => event.preventDefault());
+  $("clear").addEventListener("click", () => only({}));
+  let waiting = false;
+  $("rows").addEventListener("scroll", () => {
+    if (!waiting) requestAnimationFrame(() => { waiting = false; draw(); });
+    waiting = true;
+  }, { passive: true });
+  new ResizeObserver(draw).observe($("rows"));
+}
+
+function sortBy(key) {
+  const text = ["name", "answer"].includes(key);
+  if (view.sort !== key) [view.sort, view.down] = [key, !text];
+  else if (view.down === !text) view.down = text;
+  else view.sort = null;
+  refresh();
+}
+
+/** Show the table with these filters and no others. */
+function only(filters) {
+  Object.assign(view, { text: "", label: "", state: "", run: "", pair: null }, filters);
+  for (const name of ["text", "label", "state", "run"]) $(name).value = view[name];
+  $("rows").scrollTop = 0;
+  showTab("videos");
+  refresh();
+}
