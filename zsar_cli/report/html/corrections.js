@@ -2,7 +2,7 @@
 
 const corrections = new Map(); // key of a video, or of a part of it: its label
 const FORMULA = /^[=+\-@\uff1d\uff0b\uff0d\uff20]/; // what spreadsheets would run; read back without the quote
-const saved = { key: "", all: true }; // where the browser keeps them, and whether the newest were downloaded
+const saved = { key: "", safe: true }; // where the browser keeps them, and whether the newest outlast the page
 
 const keyOf = (video, segment = null) => JSON.stringify([video.path, ...(segment ? [segment.start, segment.end] : [])]);
 const isCorrected = video => corrections.has(keyOf(video)) || Boolean(video.segments?.some(one => corrections.has(keyOf(video, one))));
@@ -11,7 +11,6 @@ const isCorrected = video => corrections.has(keyOf(video)) || Boolean(video.segm
 function correct(video, segment, label) {
   if (label === undefined) corrections.delete(keyOf(video, segment));
   else corrections.set(keyOf(video, segment), label);
-  saved.all = false;
   keep();
   videos.filter(one => one.path === video.path).forEach(redraw);
   showCounts();
@@ -24,7 +23,10 @@ function correct(video, segment, label) {
 
 /** In the browser, so that closing the page loses nothing; not every browser does that for files. */
 function keep() {
-  try { localStorage.setItem(saved.key, JSON.stringify([...corrections])); } catch { /* then only the download keeps them */ }
+  try {
+    localStorage.setItem(saved.key, JSON.stringify([...corrections]));
+    saved.safe = true;
+  } catch { saved.safe = false; }
 }
 
 function recall() {
@@ -59,6 +61,6 @@ function download() {
   const link = el("a", { download: "corrections.csv", href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  saved.all = true;
+  saved.safe = true;
   if (left) alert(`${count(left, "correction")} left out: a name that is not UTF-8 cannot stand in a table`);
 }

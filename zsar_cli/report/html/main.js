@@ -96,7 +96,7 @@ function begin() {
   $("theme").addEventListener("click", nextTheme);
   $("save").addEventListener("click", download);
   document.addEventListener("keydown", press);
-  addEventListener("beforeunload", event => { if (corrections.size && !saved.all) event.preventDefault(); });
+  addEventListener("beforeunload", event => { if (corrections.size && !saved.safe) event.preventDefault(); });
   showTab("videos");
   showCounts();
   refresh();
