@@ -12,6 +12,7 @@ const COLUMNS = [
 ];
 const view = { list: [], text: "", label: "", state: "", run: "", pair: null, sort: null, down: false, chosen: null };
 const living = new Map(); // place in the list: its row
+const speed = { top: 0, rest: 0 }; // where the table was drawn last; a timer
 
 function matches(video) {
   if (view.label !== "" && !labelsOf(video).includes(Number(view.label))) return false;
@@ -53,9 +54,15 @@ function refresh() {
   draw();
 }
 
-/** Rows for what is in view; the others go. */
+/** Rows for what is in view; the others go. Rows that fly past get their pictures when it comes to rest. */
 function draw() {
-  const rows = $("rows"), first = Math.max(0, Math.floor(rows.scrollTop / ROW) - SPARE);
+  const rows = $("rows"), flies = Math.abs(rows.scrollTop - speed.top) > rows.clientHeight / 2;
+  speed.top = rows.scrollTop;
+  if (flies) {
+    clearTimeout(speed.rest);
+    speed.rest = setTimeout(() => [...living].filter(([, row]) => row.classList.contains("flying")).forEach(([place]) => redraw(view.list[place])), 100);
+  }
+  const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - SPARE);
   const last = Math.min(view.list.length, Math.ceil((rows.scrollTop + rows.clientHeight) / ROW) + SPARE);
   for (const [place, row] of living) {
     if (place < first || place >= last) {
@@ -65,29 +72,29 @@ function draw() {
   }
   for (let place = first; place < last; place++) {
     if (!living.has(place)) {
-      const row = makeRow(view.list[place], place);
+      const row = makeRow(view.list[place], place, flies);
       living.set(place, row);
       $("space").append(row);
     }
   }
 }
 
-function makeRow(video, place) {
-  const cells = [nameCell(video), answerCell(video), topCell(video),
+function makeRow(video, place, flies = false) {
+  const cells = [nameCell(video, flies), answerCell(video), topCell(video),
     el("span", { class: "number", text: video.error ? "" : fixed(video.sure) }),
     el("span", { class: "number", text: video.error ? "" : fixed(video.similarity) }),
     el("span", { class: "number", text: clock(video.duration, video.duration < 60) })];
   for (const cell of cells) cell.setAttribute("role", "gridcell");
   const chosen = video === view.chosen;
   return el("div", {
-    class: `row${video.error ? " failed" : ""}`, role: "row", id: `row-${video.number}`, "aria-rowindex": place + 2,
+    class: `row${flies ? " flying" : ""}`, role: "row", id: `row-${video.number}`, "aria-rowindex": place + 2,
     "aria-selected": String(chosen), style: { top: `${place * ROW}px` }, onclick: () => choose(video),
   }, ...cells);
 }
 
-function nameCell(video) {
+function nameCell(video, flies) {
   const run = data.runs.length > 1 ? el("small", { class: "tag", text: `run ${video.run + 1}` }) : null;
-  return el("span", { class: "video", title: video.path }, picture(video),
+  return el("span", { class: "video", title: video.path }, flies ? el("span", { class: "picture" }) : picture(video),
     el("span", { class: "names" }, el("b", { text: video.name }), el("small", { text: video.folder }), run));
 }
 
