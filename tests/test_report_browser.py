@@ -67,8 +67,10 @@ def opened(browser: Any) -> Iterator[Opens]:
 
 def names(page: Any) -> list[str]:
     """Of the rows that are there, from top to bottom."""
-    rows = page.locator(".row").all()
-    return [row.locator(".names b").inner_text() for row in sorted(rows, key=lambda row: row.bounding_box()["y"])]
+    rows = """rows => rows.toSorted((a, b) => a.offsetTop - b.offsetTop)
+                         .map(row => row.querySelector(".names b").textContent)"""
+    found: list[str] = page.locator(".row").evaluate_all(rows)
+    return found
 
 
 def corrections(page: Any, target: Path) -> list[list[str]]:
