@@ -236,6 +236,7 @@ def test_labels_pairs_and_settings(opened: Opens, tmp_path: Path) -> None:
     assert page.locator("#labels h2").inner_text() == "archery"
     cards = page.locator("#labels .card")
     assert [card.inner_text().split("\n")[0] for card in cards.all()] == ["0.mp4", "1.mp4", "2.mp4"]
+    assert page.locator("#labels h3").all_inner_texts() == ["Surest", "Most doubtful"]
     page.locator("#tab-pairs").click()
     page.get_by_role("button", name="Show 3 videos").click()
     assert names(page) == ["0.mp4", "1.mp4", "2.mp4"]
@@ -279,10 +280,10 @@ def test_names_and_roles_for_screen_readers(opened: Opens, tmp_path: Path) -> No
     assert page.get_by_role("grid").get_by_role("row").count() == 4
     assert page.get_by_role("grid").get_by_role("columnheader").count() == 6
     assert page.locator("[aria-selected=true].row").get_attribute("id") == "row-0"
-    active = page.locator("#rows").get_attribute("aria-activedescendant")
+    active = page.locator("#table").get_attribute("aria-activedescendant")
     assert active == "row-0"
     page.keyboard.press("n")  # the next doubtful one
-    assert page.locator("#rows").get_attribute("aria-activedescendant") == "row-1"
+    assert page.locator("#table").get_attribute("aria-activedescendant") == "row-1"
     page.locator("#tab-videos").focus()
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("tab", name="Labels").get_attribute("aria-selected") == "true"

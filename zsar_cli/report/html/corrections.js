@@ -18,7 +18,7 @@ function correct(video, segment, label) {
   const player = document.querySelector("#detail video");
   showDetail(video, segment);
   if (player) document.querySelector("#detail .stage").replaceChildren(player); // goes on playing
-  if (inside) $("rows").focus();
+  if (inside) $("table").focus();
 }
 
 /** In the browser, so that closing the page loses nothing; not every browser does that for files. */

@@ -71,8 +71,9 @@ function labelsOf(video) {
   return [...found];
 }
 
-// Eight colours that people with any colour vision can tell apart, then the same with stripes; always beside the name.
-const HUES = ["#3f7fbf", "#d9822b", "#2a9d78", "#c76fa5", "#5fb3de", "#c9553a", "#a39a2f", "#7a68b3"];
+// Eight colours that people with any colour vision can tell apart (each pair at least 0.09 apart in OKLab, also as seen
+// without one kind of cone), then the same with stripes; always beside the name.
+const HUES = ["#6d7bca", "#d97348", "#10ac8f", "#966481", "#57cfd4", "#a43b35", "#d9b931", "#5954af"];
 const ranks = new Map();
 
 function rankLabels() {

@@ -10,7 +10,6 @@ function showDetail(video, segment = null) {
   if (video.place !== undefined) parts.push(el("p", {}, el("button", { type: "button", text: "▶ Play", title: "Play the file (Enter)", onclick: () => play(video, detail.segment?.start ?? 0) })));
   if (video.segments?.length) parts.push(timeline(video));
   if (!video.error) parts.push(correction(video));
-  if (video.top.length) parts.push(scores(video));
   parts.push(facts(video));
   $("detail").replaceChildren(...parts);
 }
@@ -63,21 +62,27 @@ function play(video, second) {
     el("p", { class: "quiet", text: "The browser cannot play this file: it is not where it was, or of a kind that it does not know. This is the nearest key frame." })));
 }
 
-/** The right answer: a number for one of the first labels, or any text. */
+/** The first labels with their numbers; each is a button that makes it the right answer, and so does any other text. */
 function correction(video) {
-  const segment = detail.segment, right = corrections.get(keyOf(video, segment)), answer = segment ? segment.label : video.answer;
-  const choices = choicesOf(video, segment);
-  const box = el("div", { class: "correction", role: "group", "aria-label": "Right answer" });
-  box.append(el("p", { class: "quiet", text: segment ? `Right label of ${clock(segment.start)} – ${clock(segment.end)}` : "Right answer" }));
-  box.append(...choices.map((label, at) => el("button", {
-    type: "button", class: "choice", "aria-pressed": String(right === nameOf(label)), onclick: () => correct(video, segment, nameOf(label)),
-  }, el("kbd", { text: String(at + 1) }), swatch(label), el("span", { text: titleOf(label) }))));
-  const input = el("input", { id: "other", type: "text", list: "names", placeholder: "another label  ( c )", "aria-label": "Another label", value: right !== undefined && !choices.some(label => nameOf(label) === right) ? right : null });
-  box.append(el("form", { onsubmit: event => { event.preventDefault(); if (input.value.trim()) { correct(video, segment, input.value.trim()); $("rows").focus(); } } }, input));
-  if (right !== undefined) box.append(el("button", { type: "button", class: "plain", text: "Undo (x)", onclick: () => correct(video, segment, undefined) }));
-  if (video.doubtful) box.prepend(el("p", { class: "doubt", text: `? doubtful${video.reasons.length ? `: ${video.reasons.join("; ")}` : ""}` }));
-  if (answer === undefined && !choices.length) box.append(el("p", { class: "quiet", text: "No label was found." }));
-  return box;
+  const segment = detail.segment, right = corrections.get(keyOf(video, segment)), choices = choicesOf(video, segment);
+  const known = video.top.some(one => one[3] !== null), other = right !== undefined && !choices.some(label => nameOf(label) === right);
+  const input = el("input", { id: "other", type: "text", list: "names", placeholder: "another label  ( c )", "aria-label": "Another label", value: other ? right : null });
+  const set = event => {
+    event.preventDefault();
+    if (input.value.trim()) correct(video, segment, input.value.trim());
+    $("table").focus();
+  };
+  return el("div", { class: "correction", role: "group", "aria-label": "Right answer" },
+    video.doubtful ? el("p", { class: "doubt", text: `? doubtful${video.reasons.length ? `: ${video.reasons.join("; ")}` : ""}` }) : null,
+    el("p", { class: "choice quiet" }, el("span", { class: "wide-cell", text: segment ? `Right label of ${clock(segment.start)} – ${clock(segment.end)}` : "Right answer" }),
+      ...(video.top.length ? [el("span", { text: known ? "Prob." : "Share" }), el("span", { class: "number", text: "Sim." })] : [])),
+    ...choices.map((label, at) => {
+      const [, score, similarity, probability] = video.top.find(one => one[0] === label) ?? [], value = known ? probability : score;
+      return el("button", { type: "button", class: "choice", "aria-pressed": String(right === nameOf(label)), onclick: () => correct(video, segment, nameOf(label)) },
+        el("kbd", { text: String(at + 1) }), swatch(label), el("span", { text: titleOf(label) }), bar(value), el("span", { class: "number", text: fixed(value, 3) }), el("span", { class: "number", text: fixed(similarity) }));
+    }),
+    el("form", { onsubmit: set }, input),
+    right !== undefined ? el("button", { type: "button", class: "plain", text: "Take back (x)", onclick: () => correct(video, segment, undefined) }) : null);
 }
 
 /** Labels that the number keys stand for. */
@@ -85,17 +90,6 @@ function choicesOf(video, segment) {
   const first = segment ? [segment.label] : [video.answer];
   const all = [...first, ...video.top.map(one => one[0]), ...(video.segments ?? []).map(one => one.label)];
   return [...new Set(all)].filter(label => label !== undefined && label !== null && !isUnknown(label)).slice(0, 5);
-}
-
-function scores(video) {
-  const known = video.top.some(one => one[3] !== null);
-  const box = el("table", { class: "scores" }, el("tr", {}, el("th", { text: "Label" }), el("th", { text: known ? "Prob." : "Share", colspan: "2" }), el("th", { text: "Sim." })));
-  for (const [label, score, similarity, probability] of video.top) {
-    const value = known ? probability : score;
-    box.append(el("tr", {}, el("td", {}, swatch(label), el("span", { text: titleOf(label) })), el("td", {}, bar(value)),
-      el("td", { class: "number", text: fixed(value, 3) }), el("td", { class: "number", text: fixed(similarity) })));
-  }
-  return box;
 }
 
 function facts(video) {

@@ -59,7 +59,7 @@ function kept() {
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const target = event.target, typing = ["INPUT", "SELECT", "TEXTAREA"].includes(target.tagName);
-  if (event.key === "Escape") { hideTip(); $("rows").focus(); return; }
+  if (event.key === "Escape") { hideTip(); $("table").focus(); return; }
   if (typing || $("videos").hidden && !["?", "t", "s", "/"].includes(event.key)) return;
   const many = Math.max(1, Math.floor($("rows").clientHeight / ROW) - 1), video = view.chosen;
   const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: many, PageUp: -many, Home: -Infinity, End: Infinity };
@@ -101,7 +101,7 @@ function begin() {
   showCounts();
   refresh();
   if (view.list.length) choose(view.list[0]);
-  $("rows").focus();
+  $("table").focus();
 }
 
 begin();

@@ -143,7 +143,7 @@ function choose(video, scroll = true) {
     draw();
   }
   $(`row-${video.number}`)?.setAttribute("aria-selected", "true");
-  rows.setAttribute("aria-activedescendant", `row-${video.number}`);
+  $("table").setAttribute("aria-activedescendant", `row-${video.number}`);
   showDetail(video);
 }
 

@@ -5,17 +5,20 @@ const SHOWN = 12; // pictures of the surest, and of the most doubtful
 
 const runTitle = run => [run.search ? `search "${run.search.words ?? run.search.like ?? ""}"` : null, run.run?.model?.name ?? "unknown model", run.sources.join(", ")].filter(Boolean).join(" · ");
 
-/** What stands under a label: videos by their answer, and segments. */
+/** What stands under a label, the surest first: videos by their answer, and segments. Where there are any of these, all by similarity. */
 function under(label) {
-  return videos.flatMap(video => video.segments?.length
-    ? video.segments.filter(one => one.label === label).map(one => ({ video, segment: one, sure: one.similarity }))
-    : video.answer === label ? [{ video, segment: null, sure: video.sure ?? video.similarity }] : []);
+  const found = videos.flatMap(video => video.segments?.length
+    ? video.segments.filter(one => one.label === label).map(segment => ({ video, segment, similarity: segment.similarity }))
+    : video.answer === label ? [{ video, segment: null, similarity: video.similarity }] : []);
+  const timed = found.some(one => one.segment);
+  for (const one of found) [one.sure, one.by] = timed || one.video.sure === null ? [one.similarity ?? -Infinity, "sim."] : [one.video.sure, "sure"];
+  return found.sort((a, b) => Boolean(a.video.doubtful) - Boolean(b.video.doubtful) || b.sure - a.sure);
 }
 
-function card({ video, segment, sure }) {
-  const text = segment ? `${clock(segment.start)} – ${clock(segment.end)}` : video.doubtful ? "? doubtful" : "";
+function card({ video, segment, sure, by }) {
+  const text = [`${by} ${fixed(sure)}`, segment ? `${clock(segment.start)} – ${clock(segment.end)}` : video.doubtful ? "? doubtful" : ""].join("  ");
   return el("button", { type: "button", class: "card", title: video.path, onclick: () => { only({}); choose(video); if (segment) showDetail(video, segment); } },
-    picture(video, segment?.peak), el("span", { text: video.name }), el("small", { text: `${fixed(sure)}${text ? `  ${text}` : ""}` }));
+    picture(video, segment?.peak), el("span", { text: video.name }), el("small", { text }));
 }
 
 const gallery = (title, found) => found.length ? el("div", {}, el("h3", { text: title }), el("div", { class: "cards" }, ...found.map(card))) : null;
@@ -34,15 +37,14 @@ function fillLabels(counts) {
 }
 
 function labelPage(label, counts) {
-  const found = under(label).sort((a, b) => Boolean(a.video.doubtful) - Boolean(b.video.doubtful) || b.sure - a.sure);
-  const doubtful = found.filter(one => one.video.doubtful).length, surest = found.slice(0, SHOWN);
+  const found = under(label), half = Math.min(SHOWN, Math.ceil(found.length / 2)), doubtful = found.filter(one => one.video.doubtful).length;
   const told = data.explanation?.labels[nameOf(label)];
   const parts = told?.parts.map(([seen, weight]) => el("tr", {}, el("td", { text: seen }), el("td", {}, bar(weight)), el("td", { class: "number", text: fixed(weight) })));
   return [
     el("h2", {}, swatch(label), el("span", { text: titleOf(label) })),
     el("p", { class: "quiet", text: `${count(counts.get(label) ?? 0, "video")}${doubtful ? `, ${doubtful} doubtful` : ""}` }),
     counts.get(label) ? el("p", {}, el("button", { type: "button", text: "Show in the table", onclick: () => only({ label: String(label) }) })) : null,
-    gallery("Surest", surest), gallery("Most doubtful", found.slice(Math.max(SHOWN, found.length - SHOWN)).reverse()),
+    gallery("Surest", found.slice(0, half)), gallery("Most doubtful", found.slice(half).slice(-SHOWN).reverse()),
     told ? el("div", {}, el("h3", { text: "Composed of" }), el("p", { class: "quiet", text: `${told.kind}; nearest seen class: ${told.nearest} (cosine ${fixed(told.cosine)})` }), el("table", { class: "scores" }, ...parts)) : null,
   ].filter(Boolean);
 }
@@ -72,7 +74,7 @@ function fillPairs(pairs) {
     const labels = names.map(name => data.labels.indexOf(name));
     table.append(el("tr", {}, el("td", {}, ...names.map((name, at) => el("div", {}, swatch(labels[at]), el("span", { text: name })))),
       el("td", {}, found.length ? el("button", { type: "button", text: String(found.length), "aria-label": `Show ${count(found.length, "video")}`, onclick: () => only({ pair: labels }) }) : el("span", { text: "0" })),
-      el("td", { class: "number", text: fixed(cosine, 3) }), el("td", { class: "cards" }, ...found.slice(0, 4).map(video => card({ video, segment: null, sure: video.margin })))));
+      el("td", { class: "number", text: fixed(cosine, 3) }), el("td", { class: "cards" }, ...found.slice(0, 4).map(video => card({ video, segment: null, sure: video.margin, by: "ahead by" })))));
   }
   $("pairs").append(el("h2", { text: "Labels that are confused" }),
     el("p", { class: "quiet", text: `Videos whose second label has at least half the share of the first${data.explanation ? ", and labels whose prototypes are alike (zsar explain)" : "; zsar report --explanation adds which labels are alike to the model"}.` }),
@@ -94,7 +96,7 @@ function fillFailures() {
 function fillSettings() {
   const rows = (value, name = "") => value !== null && typeof value === "object" && !Array.isArray(value)
     ? Object.entries(value).flatMap(([key, inner]) => rows(inner, name ? `${name}.${key}` : key))
-    : [el("dt", { text: name }), el("dd", { text: typeof value === "string" ? value : JSON.stringify(value) })];
+    : Array.isArray(value) && !value.length ? [] : [el("dt", { text: name }), el("dd", { text: typeof value === "string" ? value : JSON.stringify(value) })];
   for (const run of data.runs) {
     const found = videos.filter(video => video.run === run.number).length;
     $("settings").append(el("article", {}, el("h2", { text: `Run ${run.number + 1}` }), el("p", { class: "quiet", text: `${count(found, "video")}, from ${run.sources.join(", ")}` }),
