@@ -177,7 +177,12 @@ def test_a_click_on_the_timeline_plays_from_there(
     one.hover()
     assert page.locator("#tip").inner_text() == said
     one.click()
-    page.wait_for_function("document.querySelector('#detail video')?.currentTime >= 2.5")
+    player = page.locator("#detail video")
+    for _ in range(100):  # the policy of the page does not let playwright wait for an expression
+        if (time := player.evaluate("video => video.currentTime")) >= 2.5:
+            break
+        page.wait_for_timeout(100)
+    assert 2.5 <= time < 4.5
     page.keyboard.press("2")  # of this segment: archery is 1
     page.wait_for_selector(".segment.corrected")
     rows = corrections(page, tmp_path / "c.csv")

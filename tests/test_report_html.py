@@ -62,7 +62,8 @@ def test_records_of_classify_become_videos(tmp_path: Path) -> None:
     top = [[names.index("archery"), 0.6, 6.0, None], [names.index("swimming"), 0.3, 3.0, None]]
     assert first["path"] == "a.mp4" and names[first["answer"]] == "archery" and first["top"][:2] == top
     assert "doubtful" not in first and first["duration"] == 2.12
-    assert names[second["answer"]] == "unknown" and second["doubtful"] and second["unsure"] == 0.7
+    assert second["answer"] == -1 and "unknown" not in names  # none of these
+    assert second["doubtful"] and second["unsure"] == 0.7
     assert second["reasons"] == ["far from everything"]
     assert third["error"] == {"stage": "open", "reason": "the file is empty (0 bytes)", "decoder": "pyav"}
     assert "answer" not in third

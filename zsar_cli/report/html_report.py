@@ -25,7 +25,7 @@ from zsar_cli.report.thumbnails import pictures_of
 __all__ = ["Report", "gather", "read_explanation"]
 
 EXPLANATION = "zsar.explanation/2"
-UNKNOWN = "unknown"  # the answer where none of the labels fits
+UNKNOWN, NONE = "unknown", -1  # the answer where none of the labels fits, and its number
 BASE, EACH = 60_000, 6_000  # bytes of a page, and more of them for each video
 _TOP = 5  # predictions of a video
 _SEGMENTS = 100  # of a video, the best; the page says how many more there are
@@ -101,7 +101,7 @@ class Report:
 
     def _data(self) -> dict[str, Any]:
         return {
-            "zsar": __version__, "base": os.getcwd(), "windows": os.name == "nt", "unknown": UNKNOWN,
+            "zsar": __version__, "base": os.getcwd(), "windows": os.name == "nt",
             "labels": list(self.labels), "runs": list(self.runs.values()), "explanation": self.explanation,
             "pictures": self.pictures, "videos": self.videos,
         }  # fmt: skip
@@ -169,10 +169,12 @@ def _video(report: Report, path: str, record: Mapping[str, Any], run: int) -> di
         _label(report, one["label"])
     predictions, segments, facts = record.get("predictions") or [], record.get("segments"), record.get("video") or {}
     best = sorted(segments or [], key=lambda one: -one["similarity"])[:1] or predictions[:1]
-    answer = record.get("answer", best[0]["label"] if best else None)
+    first = best[0]["label"] if best else None
+    answer = record.get("answer", first)
+    none = answer == UNKNOWN != first  # there may be a label of that name
     video = {
         **_named(report, path, run),
-        "answer": _label(report, answer),
+        "answer": NONE if none else _label(report, answer),
         "unsure": _number(record.get("unknown")),
         "doubtful": bool(record.get("doubtful")),
         "reasons": [str(reason) for reason in record.get("reasons") or ()],

@@ -31,9 +31,8 @@ function shown(text) {
 
 const fixed = (value, digits = 2) => value === null || value === undefined ? "–" : value.toFixed(digits);
 const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-const nameOf = label => label === null || label === undefined ? "no answer" : data.labels[label];
-const isUnknown = label => label !== undefined && data.labels[label] === data.unknown;
-const titleOf = label => isUnknown(label) ? "none of these" : nameOf(label);
+const NONE = -1; // the number of the answer that none of the labels fits
+const nameOf = label => label === NONE ? "none of these" : data.labels[label] ?? "no answer";
 
 /** Seconds as 0:07.5 or 1:02:07.5. */
 function clock(seconds, tenths = true) {
@@ -59,7 +58,7 @@ function prepare() {
     video.margin = second && !found.length ? first[1] - second[1] : null;
     video.similarity = found.length ? Math.max(...found) : first?.[2] ?? null;
     video.sure = video.unsure !== undefined ? 1 - video.unsure : video.margin;
-    const words = [video.path, titleOf(video.answer), ...labelsOf(video).map(nameOf), ...video.reasons, ...video.notes];
+    const words = [video.path, nameOf(video.answer), ...labelsOf(video).map(nameOf), ...video.reasons, ...video.notes];
     video.words = [...words, video.error?.reason ?? ""].join("\n").toLowerCase();
   });
 }
@@ -79,7 +78,7 @@ const ranks = new Map();
 function rankLabels() {
   const counts = new Map();
   for (const video of videos) for (const label of labelsOf(video)) counts.set(label, (counts.get(label) ?? 0) + 1);
-  const order = [...counts.keys()].filter(label => !isUnknown(label)).sort((a, b) => counts.get(b) - counts.get(a) || a - b);
+  const order = [...counts.keys()].filter(label => label !== NONE).sort((a, b) => counts.get(b) - counts.get(a) || a - b);
   order.forEach((label, rank) => ranks.set(label, rank));
   return counts;
 }

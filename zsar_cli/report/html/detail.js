@@ -20,7 +20,7 @@ function timeline(video) {
   for (const one of video.segments) lanes.set(one.label, [...(lanes.get(one.label) ?? []), one]);
   const box = el("div", { class: "timeline", role: "group", "aria-label": "Timeline" });
   for (const [label, segments] of lanes) {
-    box.append(el("span", { class: "lane-name", title: nameOf(label) }, swatch(label), el("span", { text: titleOf(label) })),
+    box.append(el("span", { class: "lane-name", title: nameOf(label) }, swatch(label), el("span", { text: nameOf(label) })),
       el("span", { class: "lane" }, ...segments.map(one => segmentButton(video, one))));
   }
   const seconds = el("span", { class: "axis", "aria-hidden": "true" }, ...[0, 0.25, 0.5, 0.75, 1].map(share => el("small", { text: clock(video.end * share, video.end < 60) })));
@@ -31,7 +31,7 @@ function timeline(video) {
 
 function segmentButton(video, one) {
   const right = corrections.get(keyOf(video, one));
-  const said = `${titleOf(one.label)}, ${clock(one.start)} – ${clock(one.end)}, score ${fixed(one.score)}, similarity ${fixed(one.similarity)}${right !== undefined ? `, corrected: ${right}` : ""}`;
+  const said = `${nameOf(one.label)}, ${clock(one.start)} – ${clock(one.end)}, score ${fixed(one.score)}, similarity ${fixed(one.similarity)}${right !== undefined ? `, corrected: ${right}` : ""}`;
   return el("button", {
     type: "button", class: `segment${right !== undefined ? " corrected" : ""}`, "aria-label": said, "aria-pressed": String(one === detail.segment),
     style: { left: `${one.start / video.end * 100}%`, width: `${(one.end - one.start) / video.end * 100}%`, ...paint(one.label) },
@@ -65,7 +65,7 @@ function play(video, second) {
 /** The first labels with their numbers; each is a button that makes it the right answer, and so does any other text. */
 function correction(video) {
   const segment = detail.segment, right = corrections.get(keyOf(video, segment)), choices = choicesOf(video, segment);
-  const known = video.top.some(one => one[3] !== null), other = right !== undefined && !choices.some(label => nameOf(label) === right);
+  const known = video.top.some(one => one[3] !== null), named = known ? "Prob." : "Share", other = right !== undefined && !choices.some(label => nameOf(label) === right);
   const input = el("input", { id: "other", type: "text", list: "names", placeholder: "another label  ( c )", "aria-label": "Another label", value: other ? right : null });
   const set = event => {
     event.preventDefault();
@@ -75,21 +75,25 @@ function correction(video) {
   return el("div", { class: "correction", role: "group", "aria-label": "Right answer" },
     video.doubtful ? el("p", { class: "doubt", text: `? doubtful${video.reasons.length ? `: ${video.reasons.join("; ")}` : ""}` }) : null,
     el("p", { class: "choice quiet" }, el("span", { class: "wide-cell", text: segment ? `Right label of ${clock(segment.start)} – ${clock(segment.end)}` : "Right answer" }),
-      ...(video.top.length ? [el("span", { text: known ? "Prob." : "Share" }), el("span", { class: "number", text: "Sim." })] : [])),
+      el("span", { text: segment || !video.top.length ? "" : named }), el("span", { class: "number", text: "Sim." })),
     ...choices.map((label, at) => {
-      const [, score, similarity, probability] = video.top.find(one => one[0] === label) ?? [], value = known ? probability : score;
+      const [, score, sim, probability] = video.top.find(one => one[0] === label) ?? [], value = segment ? undefined : known ? probability : score;
+      const similarity = segment ? beside(video, segment).find(one => one.label === label)?.similarity : sim;
       return el("button", { type: "button", class: "choice", "aria-pressed": String(right === nameOf(label)), onclick: () => correct(video, segment, nameOf(label)) },
-        el("kbd", { text: String(at + 1) }), swatch(label), el("span", { text: titleOf(label) }), bar(value), el("span", { class: "number", text: fixed(value, 3) }), el("span", { class: "number", text: fixed(similarity) }));
+        el("kbd", { text: String(at + 1) }), swatch(label), el("span", { text: nameOf(label) }), value === undefined ? el("span") : bar(value), el("span", { class: "number", text: value === undefined ? "" : fixed(value, 3) }), el("span", { class: "number", text: fixed(similarity) }));
     }),
     el("form", { onsubmit: set }, input),
     right !== undefined ? el("button", { type: "button", class: "plain", text: "Take back (x)", onclick: () => correct(video, segment, undefined) }) : null);
 }
 
+/** Segments of the same time as one of them, the best first. */
+const beside = (video, segment) => video.segments.filter(one => one.start < segment.end && one.end > segment.start).sort((a, b) => b.similarity - a.similarity);
+
 /** Labels that the number keys stand for. */
 function choicesOf(video, segment) {
-  const first = segment ? [segment.label] : [video.answer];
+  const first = segment ? [segment.label, ...beside(video, segment).map(one => one.label)] : [video.answer];
   const all = [...first, ...video.top.map(one => one[0]), ...(video.segments ?? []).map(one => one.label)];
-  return [...new Set(all)].filter(label => label !== undefined && label !== null && !isUnknown(label)).slice(0, 5);
+  return [...new Set(all)].filter(label => label !== undefined && label !== NONE).slice(0, 5);
 }
 
 function facts(video) {

@@ -90,7 +90,7 @@ function begin() {
   setUpTable();
   const pairs = findPairs();
   Object.assign(pages, { labels: () => fillLabels(counts), pairs: () => fillPairs(pairs), failures: fillFailures, settings: fillSettings });
-  document.body.append(el("datalist", { id: "names" }, ...data.labels.filter(name => name !== data.unknown).map(name => el("option", { value: name }))));
+  document.body.append(el("datalist", { id: "names" }, ...data.labels.map(name => el("option", { value: name }))));
   $("help").querySelector("dl").append(...KEYS.flatMap(([keys, what]) => [el("dt", {}, el("kbd", { text: keys })), el("dd", { text: what })]));
   $("keys").addEventListener("click", () => $("help").showModal());
   $("theme").addEventListener("click", nextTheme);

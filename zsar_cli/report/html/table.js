@@ -4,7 +4,7 @@ const ROW = 68; // pixels, as in report.css
 const SPARE = 6; // rows beyond the view on both sides
 const COLUMNS = [
   { key: "name", title: "Video", of: video => video.name.toLowerCase() },
-  { key: "answer", title: "Answer", of: video => titleOf(video.answer).toLowerCase() },
+  { key: "answer", title: "Answer", of: video => nameOf(video.answer).toLowerCase() },
   { key: "top", title: "Top labels", fixed: true },
   { key: "sure", title: "Sure", of: video => video.sure ?? -Infinity, hint: "1 − unknown where results have it, else how far the first label is ahead of the second" },
   { key: "similarity", title: "Sim.", of: video => video.similarity ?? -Infinity, hint: "Similarity of the best label; compares videos of a run" },
@@ -102,7 +102,7 @@ function answerCell(video) {
   if (video.error) return el("span", { class: "answer" }, el("b", { class: "bad", text: "failed" }), el("small", { text: video.error.stage }));
   const right = corrections.get(keyOf(video));
   return el("span", { class: "answer" },
-    el("span", { class: right !== undefined && right !== nameOf(video.answer) ? "wrong" : "" }, swatch(video.answer), el("b", { text: titleOf(video.answer) })),
+    el("span", { class: right !== undefined && right !== nameOf(video.answer) ? "wrong" : "" }, swatch(video.answer), el("b", { text: nameOf(video.answer) })),
     right !== undefined ? el("span", { class: "right", text: `✓ ${right}` }) : null,
     right === undefined && video.doubtful ? el("span", { class: "doubt", text: "? doubtful", title: video.reasons.join("; ") }) : null);
 }
@@ -113,7 +113,7 @@ function topCell(video) {
   const cell = el("span", { class: "tops" });
   video.top.slice(0, 3).forEach(([label, score, similarity, probability]) => {
     const value = probability ?? score;
-    cell.append(el("span", { text: titleOf(label) }), bar(value), el("span", { class: "number", text: fixed(value ?? similarity) }));
+    cell.append(el("span", { text: nameOf(label) }), bar(value), el("span", { class: "number", text: fixed(value ?? similarity) }));
   });
   if (video.segments && !video.top.length) cell.append(el("small", { text: "nothing stands out at any time" }));
   return cell;
@@ -121,7 +121,7 @@ function topCell(video) {
 
 const segmentsText = video => {
   const names = [...new Set(video.segments.map(one => one.label))];
-  return `${count(video.segments.length + (video.more_segments ?? 0), "segment")} of ${count(names.length, "label")}: ${names.slice(0, 6).map(titleOf).join(", ")}${names.length > 6 ? ", …" : ""}`;
+  return `${count(video.segments.length + (video.more_segments ?? 0), "segment")} of ${count(names.length, "label")}: ${names.slice(0, 6).map(nameOf).join(", ")}${names.length > 6 ? ", …" : ""}`;
 };
 
 /** Segments in one line, from left to right in time; where they overlap the best is in front. */
@@ -169,7 +169,8 @@ function setUpTable() {
     cell.append(column.fixed ? el("span", { text: column.title }) : el("button", { type: "button", text: column.title, onclick: () => sortBy(column.key) }));
     $("head").append(cell);
   }
-  const names = [...ranks.keys()].map(label => [titleOf(label), label]).sort((a, b) => a[0].localeCompare(b[0]));
+  const answers = videos.some(video => video.answer === NONE) ? [NONE, ...ranks.keys()] : [...ranks.keys()];
+  const names = answers.map(label => [nameOf(label), label]).sort((a, b) => a[0].localeCompare(b[0]));
   $("label").append(el("option", { value: "", text: "All labels" }), ...names.map(([name, label]) => el("option", { value: String(label), text: name })));
   $("run").append(el("option", { value: "", text: "All runs" }), ...data.runs.map(run => el("option", { value: String(run.number), text: `Run ${run.number + 1}: ${runTitle(run)}` })));
   $("run").hidden = data.runs.length < 2;

@@ -25,13 +25,13 @@ const gallery = (title, found) => found.length ? el("div", {}, el("h3", { text: 
 
 function fillLabels(counts) {
   const list = el("div", { class: "list", role: "listbox", "aria-label": "Labels", tabindex: "0" }), page = el("div", { class: "of-label" });
-  const labels = [...data.labels.keys()].filter(label => !isUnknown(label) || counts.has(label)).sort((a, b) => (counts.get(b) ?? 0) - (counts.get(a) ?? 0) || nameOf(a).localeCompare(nameOf(b)));
+  const labels = [...(counts.has(NONE) ? [NONE] : []), ...data.labels.keys()].sort((a, b) => (counts.get(b) ?? 0) - (counts.get(a) ?? 0) || nameOf(a).localeCompare(nameOf(b)));
   const show = label => {
     for (const one of list.children) one.setAttribute("aria-selected", String(one.dataset.label === String(label)));
     page.replaceChildren(...labelPage(label, counts));
   };
   list.append(...labels.map(label => el("button", { type: "button", role: "option", "data-label": String(label), onclick: () => show(label) },
-    swatch(label), el("span", { text: titleOf(label) }), el("small", { text: String(counts.get(label) ?? 0) }))));
+    swatch(label), el("span", { text: nameOf(label) }), el("small", { text: String(counts.get(label) ?? 0) }))));
   $("labels").append(list, page);
   if (labels.length) show(labels[0]);
 }
@@ -41,7 +41,7 @@ function labelPage(label, counts) {
   const told = data.explanation?.labels[nameOf(label)];
   const parts = told?.parts.map(([seen, weight]) => el("tr", {}, el("td", { text: seen }), el("td", {}, bar(weight)), el("td", { class: "number", text: fixed(weight) })));
   return [
-    el("h2", {}, swatch(label), el("span", { text: titleOf(label) })),
+    el("h2", {}, swatch(label), el("span", { text: nameOf(label) })),
     el("p", { class: "quiet", text: `${count(counts.get(label) ?? 0, "video")}${doubtful ? `, ${doubtful} doubtful` : ""}` }),
     counts.get(label) ? el("p", {}, el("button", { type: "button", text: "Show in the table", onclick: () => only({ label: String(label) }) })) : null,
     gallery("Surest", found.slice(0, half)), gallery("Most doubtful", found.slice(half).slice(-SHOWN).reverse()),
