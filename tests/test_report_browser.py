@@ -189,6 +189,16 @@ def test_a_click_on_the_timeline_plays_from_there(
     assert rows == [["path", "label", "start", "end"], [str(tmp_path / "film.webm"), "swimming", "2.5", "3.5"]]
 
 
+def test_a_segment_is_offered_the_labels_of_its_time(
+    opened: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = opened(film(tmp_path))
+    page.locator(".segment[aria-label^=swimming]").click()
+    choices = [" ".join(one.split()) for one in page.locator("button.choice").all_inner_texts()]
+    assert choices == ["1 swimming 1.00", "2 archery 2.00", "3 chess \u2013"]
+
+
 def test_a_file_that_cannot_be_played_is_said_to_be_so(
     opened: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +251,10 @@ def test_labels_pairs_and_settings(opened: Opens, tmp_path: Path) -> None:
     assert page.locator("#labels h2").inner_text() == "archery"
     cards = page.locator("#labels .card")
     assert [card.inner_text().split("\n")[0] for card in cards.all()] == ["0.mp4", "1.mp4", "2.mp4"]
+    page.locator("#labels [aria-selected=true]").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#labels h2").inner_text() == "swimming"
+    page.keyboard.press("ArrowUp")
     assert page.locator("#labels h3").all_inner_texts() == ["Surest", "Most doubtful"]
     page.locator("#tab-pairs").click()
     page.get_by_role("button", name="Show 3 videos").click()

@@ -71,6 +71,11 @@ def test_records_of_classify_become_videos(tmp_path: Path) -> None:
     assert [run["run"] for run in data["runs"]] == [RUN]
 
 
+def test_a_label_that_is_called_unknown_is_a_label(tmp_path: Path) -> None:
+    report = gather([results(tmp_path / "a.jsonl", record("a.mp4", ("unknown", 0.9), answer="unknown"))], tmp_path)
+    assert report.videos[0]["answer"] == report.labels["unknown"] == 0
+
+
 def test_json_and_json_lines_and_probabilities_are_the_same(tmp_path: Path) -> None:
     one = record("a.mp4", *SCORES)
     one["predictions"][0]["probability"] = 0.8

@@ -96,7 +96,7 @@ class Report:
         paths: dict[str, bool] = {}
         for video in self.videos:
             if "error" not in video:
-                paths[video["path"]] = paths.get(video["path"], False) or "segments" in video
+                paths[video["path"]] = paths.get(video["path"], False) or bool(video.get("segments"))
         return paths
 
     def _data(self) -> dict[str, Any]:

@@ -65,17 +65,14 @@ function draw() {
   const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - SPARE);
   const last = Math.min(view.list.length, Math.ceil((rows.scrollTop + rows.clientHeight) / ROW) + SPARE);
   for (const [place, row] of living) {
-    if (place < first || place >= last) {
-      row.remove();
-      living.delete(place);
-    }
+    if (place >= first && place < last) continue;
+    row.remove();
+    living.delete(place);
   }
   for (let place = first; place < last; place++) {
-    if (!living.has(place)) {
-      const row = makeRow(view.list[place], place, flies);
-      living.set(place, row);
-      $("space").append(row);
-    }
+    if (living.has(place)) continue;
+    living.set(place, makeRow(view.list[place], place, flies));
+    $("space").append(living.get(place));
   }
 }
 
@@ -131,12 +128,12 @@ function track(video, segments) {
 }
 
 /** Make a video the chosen one, and bring it into view. */
-function choose(video, scroll = true) {
+function choose(video) {
   const before = view.chosen && $(`row-${view.chosen.number}`);
   if (before) before.setAttribute("aria-selected", "false");
   view.chosen = video;
   const place = view.list.indexOf(video), rows = $("rows");
-  if (scroll && place >= 0) {
+  if (place >= 0) {
     const top = place * ROW, spare = rows.clientHeight - ROW;
     if (rows.scrollTop > top) rows.scrollTop = top;
     if (rows.scrollTop < top - spare) rows.scrollTop = top - spare;

@@ -24,14 +24,25 @@ function card({ video, segment, sure, by }) {
 const gallery = (title, found) => found.length ? el("div", {}, el("h3", { text: title }), el("div", { class: "cards" }, ...found.map(card))) : null;
 
 function fillLabels(counts) {
-  const list = el("div", { class: "list", role: "listbox", "aria-label": "Labels", tabindex: "0" }), page = el("div", { class: "of-label" });
+  const list = el("div", { class: "list", role: "listbox", "aria-label": "Labels" }), page = el("div", { class: "of-label" });
   const labels = [...(counts.has(NONE) ? [NONE] : []), ...data.labels.keys()].sort((a, b) => (counts.get(b) ?? 0) - (counts.get(a) ?? 0) || nameOf(a).localeCompare(nameOf(b)));
   const show = label => {
-    for (const one of list.children) one.setAttribute("aria-selected", String(one.dataset.label === String(label)));
+    for (const one of list.children) {
+      const chosen = one.dataset.label === String(label);
+      one.setAttribute("aria-selected", String(chosen));
+      one.tabIndex = chosen ? 0 : -1;
+    }
     page.replaceChildren(...labelPage(label, counts));
   };
   list.append(...labels.map(label => el("button", { type: "button", role: "option", "data-label": String(label), onclick: () => show(label) },
     swatch(label), el("span", { text: nameOf(label) }), el("small", { text: String(counts.get(label) ?? 0) }))));
+  list.addEventListener("keydown", event => {
+    const next = { ArrowDown: "nextSibling", ArrowUp: "previousSibling" }[event.key], one = next && document.activeElement[next];
+    if (!one) return;
+    event.preventDefault();
+    one.click();
+    one.focus();
+  });
   $("labels").append(list, page);
   if (labels.length) show(labels[0]);
 }
