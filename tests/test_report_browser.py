@@ -119,6 +119,21 @@ def test_rows_filters_and_order(opened: Opens, tmp_path: Path) -> None:
     assert names(page) == ["a.mp4"] and page.locator("#found").inner_text() == "1 of 3 videos"
 
 
+def test_keys_correct_no_video_that_a_filter_hides(opened: Opens, tmp_path: Path) -> None:
+    page = opened(three(tmp_path))
+    assert page.locator("#detail h2").inner_text() == "b.mp4"
+    page.keyboard.press("/")
+    page.keyboard.type("a.mp4")
+    page.keyboard.press("Escape")
+    assert page.locator("#detail h2").inner_text() == "a.mp4"
+    page.keyboard.press("/")
+    page.keyboard.type(" nothing")
+    page.keyboard.press("Escape")
+    page.keyboard.press("1")
+    assert names(page) == [] and page.locator("#detail").inner_text() == ""
+    assert page.locator("#save").is_hidden()
+
+
 def test_right_answers_travel_from_the_browser_to_zsar_evaluate(opened: Opens, zsar_here: Here, tmp_path: Path) -> None:
     for name in ("a, b", "=c", "d"):
         write_video(tmp_path / f"{name}.mp4", frames=20)

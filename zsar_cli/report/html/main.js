@@ -100,7 +100,6 @@ function begin() {
   showTab("videos");
   showCounts();
   refresh();
-  if (view.list.length) choose(view.list[0]);
   $("table").focus();
 }
 

@@ -29,7 +29,7 @@ function matches(video) {
   }
 }
 
-/** Filter and sort anew; the chosen video stays where it is still there. */
+/** Filter and sort anew; the chosen video stays chosen where it is still there, so that keys change nothing unseen. */
 function refresh() {
   view.list = videos.filter(matches);
   const column = COLUMNS.find(one => one.key === view.sort);
@@ -52,6 +52,7 @@ function refresh() {
     head.setAttribute("aria-sort", sorted ? view.down ? "descending" : "ascending" : "none");
   }
   draw();
+  if (!view.list.includes(view.chosen)) choose(view.list[0] ?? null);
 }
 
 /** Rows for what is in view; the others go. Rows that fly past get their pictures when it comes to rest. */
@@ -127,11 +128,13 @@ function track(video, segments) {
     el("i", { style: { left: `${one.start / video.end * 100}%`, width: `${(one.end - one.start) / video.end * 100}%`, ...paint(one.label) } })));
 }
 
-/** Make a video the chosen one, and bring it into view. */
+/** Make a video the chosen one, and bring it into view; null is none. */
 function choose(video) {
   const before = view.chosen && $(`row-${view.chosen.number}`);
   if (before) before.setAttribute("aria-selected", "false");
   view.chosen = video;
+  $("table").setAttribute("aria-activedescendant", video ? `row-${video.number}` : "");
+  if (!video) return $("detail").replaceChildren();
   const place = view.list.indexOf(video), rows = $("rows");
   if (place >= 0) {
     const top = place * ROW, spare = rows.clientHeight - ROW;
@@ -140,7 +143,6 @@ function choose(video) {
     draw();
   }
   $(`row-${video.number}`)?.setAttribute("aria-selected", "true");
-  $("table").setAttribute("aria-activedescendant", `row-${video.number}`);
   showDetail(video);
 }
 
