@@ -44,9 +44,10 @@ def results(file: Path, *records: dict[str, Any]) -> Path:
     return file
 
 
-def page_of(tmp_path: Path, *records: dict[str, Any]) -> Path:
+def page_of(tmp_path: Path, *records: dict[str, Any], explanation: dict[str, Any] | None = None) -> Path:
     """A page without pictures."""
     made = gather([results(tmp_path / "results.jsonl", *records)], tmp_path)
+    made.explanation = explanation
     made.write(tmp_path / "report.html", overwrite=True)
     return tmp_path / "report.html"
 

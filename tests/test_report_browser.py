@@ -282,6 +282,27 @@ def test_labels_pairs_and_settings(opened: Opens, tmp_path: Path) -> None:
     assert "another" in page.locator("#settings article").nth(1).inner_text()
 
 
+def test_what_composes_a_label_and_which_are_alike(opened: Opens, tmp_path: Path) -> None:
+    told = {
+        "label": "archery",
+        "kind": "near",
+        "nearest": "hunting bow",
+        "cosine": 0.91,
+        "parts": [["hunting bow", 0.99]],
+    }
+    explanation = {"labels": [told], "alike": [["archery", "__proto__", 0.95]]}
+    records = [record(f"{name}.mp4", (name, 0.9), ("chess", 0.1)) for name in ("archery", "constructor", "__proto__")]
+    page = opened(page_of(tmp_path, *records, explanation=explanation))
+    page.locator("#tab-labels").click()
+    for name in ("constructor", "__proto__", "archery"):
+        page.get_by_role("option", name=name).click()
+        assert page.locator("#labels h2").inner_text() == name
+        assert page.locator("#labels .scores").count() == (name == "archery")
+    assert page.locator("#labels .scores").inner_text().split("\t") == ["hunting bow", "", "0.99"]
+    page.locator("#tab-pairs").click()
+    assert page.locator("#pairs tr").nth(1).inner_text().split() == ["__proto__", "archery", "0", "0.950"]
+
+
 def test_thousands_of_videos_are_few_rows_at_a_time(opened: Opens, tmp_path: Path) -> None:
     page = opened(page_of(tmp_path, *(record(f"{number:04}.mp4", *SCORES) for number in range(5000))))
     page.keyboard.press("End")

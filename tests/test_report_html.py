@@ -143,8 +143,8 @@ def test_what_explains_the_labels_is_read(tmp_path: Path) -> None:
     document = {"schema": "zsar.explanation/2", "labels": [label], "alike": None}
     file = tmp_path / "why.json"
     file.write_text(json.dumps(document))
-    told = {"kind": "near", "nearest": "hunting bow", "cosine": 0.91, "parts": [["hunting bow", 0.99]]}
-    assert read_explanation(file) == {"labels": {"archery": told}, "alike": []}
+    told = {"label": "archery", "kind": "near", "nearest": "hunting bow", "cosine": 0.91}
+    assert read_explanation(file) == {"labels": [{**told, "parts": [["hunting bow", 0.99]]}], "alike": []}
     for wrong in ({**document, "schema": "zsar.explanation/9"}, {**document, "labels": [{}]}, [1]):
         file.write_text(json.dumps(wrong))
         with pytest.raises(UsageError, match=r"why\.json: is .*explain"):

@@ -259,13 +259,13 @@ def read_explanation(source: Path) -> dict[str, Any]:
         if document["schema"] != EXPLANATION:
             raise UsageError(f"{source}: is {document['schema']!r}, not {EXPLANATION}; zsar explain -f json makes it")
         return {
-            "labels": {
-                str(one["label"]): {
-                    "kind": str(one["kind"]), "nearest": str(one["nearest"]), "cosine": _number(one["cosine"], 2),
+            "labels": [
+                {
+                    **{key: str(one[key]) for key in ("label", "kind", "nearest")}, "cosine": _number(one["cosine"], 2),
                     "parts": [[str(part["seen"]), _number(part["weight"], 2)] for part in one["components"][:_TOP]],
                 }
                 for one in document["labels"]
-            },
+            ],
             "alike": [
                 [str(one["first"]), str(one["second"]), _number(one["cosine"], 3)]
                 for one in (document["alike"] or ())[:_PAIRS]

@@ -21,6 +21,10 @@ function el(tag, props = {}, ...children) {
   return made;
 }
 
+const button = (text, onclick, props = {}, ...children) => el("button", { type: "button", text, onclick, ...props }, ...children);
+const span = (text, kind) => el("span", { text, class: kind });
+const quiet = text => el("p", { class: "quiet", text });
+
 /** Text in which what could turn or hide other text stands as an escape, as in zsar's tables. */
 function shown(text) {
   return String(text).replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, one => {
@@ -63,6 +67,15 @@ function prepare() {
   });
 }
 
+const timesOf = segment => `${clock(segment.start)} – ${clock(segment.end)}`;
+const partText = ({ share, reason }) => `${fixed((share ?? 0) * 100, 0)} %: ${reason}`;
+const some = (number, what) => number ? `${number.toLocaleString("en")} ${what}` : null;
+const joined = (parts, by) => parts.filter(Boolean).join(by);
+
+/** Where a segment stands in the line of its video, in its colour. */
+const spanOf = (video, { start, end, label }) =>
+  ({ left: `${start / video.end * 100}%`, width: `${(end - start) / video.end * 100}%`, ...paint(label) });
+
 /** Labels that a video is found under: its answer and those of its segments. */
 function labelsOf(video) {
   const found = new Set(video.segments?.map(one => one.label));
@@ -73,6 +86,7 @@ function labelsOf(video) {
 // Eight colours that people with any colour vision can tell apart (each pair at least 0.09 apart in OKLab, also as seen
 // without one kind of cone), then the same with stripes; always beside the name.
 const HUES = ["#6d7bca", "#d97348", "#10ac8f", "#966481", "#57cfd4", "#a43b35", "#d9b931", "#5954af"];
+const ANGLES = [null, "45deg", "-45deg", "0deg", "90deg"];
 const ranks = new Map();
 
 function rankLabels() {
@@ -86,8 +100,9 @@ function rankLabels() {
 /** The look of a label, as the style of an element. */
 function paint(label) {
   if (!ranks.has(label)) return { background: "var(--faint)" };
-  const rank = ranks.get(label), hue = HUES[rank % HUES.length], angle = [null, "45deg", "-45deg", "0deg", "90deg"][Math.floor(rank / HUES.length) % 5];
-  return { background: angle ? `repeating-linear-gradient(${angle}, ${hue} 0 4px, color-mix(in srgb, ${hue} 50%, var(--page)) 4px 6px)` : hue };
+  const rank = ranks.get(label), hue = HUES[rank % HUES.length], angle = ANGLES[Math.floor(rank / HUES.length) % ANGLES.length];
+  const stripes = `${hue} 0 4px, color-mix(in srgb, ${hue} 50%, var(--page)) 4px 6px`;
+  return { background: angle ? `repeating-linear-gradient(${angle}, ${stripes})` : hue };
 }
 
 const swatch = label => el("i", { class: "swatch", "aria-hidden": "true", style: paint(label) });

@@ -7,7 +7,8 @@ function showDetail(video, segment = null) {
   const stage = el("div", { class: "stage" }, picture(video, segment?.peak));
   const parts = [stage, el("h2", { text: video.name, title: video.path }), el("p", { class: "path", text: video.path })];
   if (video.error) parts.push(el("p", { class: "bad", text: `${video.error.stage} failed: ${video.error.reason}` }));
-  if (video.place !== undefined) parts.push(el("p", {}, el("button", { type: "button", text: "▶ Play", title: "Play the file (Enter)", onclick: () => play(video, detail.segment?.start ?? 0) })));
+  const start = () => play(video, detail.segment?.start ?? 0);
+  if (video.place !== undefined) parts.push(el("p", {}, button("▶ Play", start, { title: "Play the file (Enter)" })));
   if (video.segments?.length) parts.push(timeline(video));
   if (!video.error) parts.push(correction(video));
   parts.push(facts(video));
@@ -20,24 +21,27 @@ function timeline(video) {
   for (const one of video.segments) lanes.set(one.label, [...(lanes.get(one.label) ?? []), one]);
   const box = el("div", { class: "timeline", role: "group", "aria-label": "Timeline" });
   for (const [label, segments] of lanes) {
-    box.append(el("span", { class: "lane-name", title: nameOf(label) }, swatch(label), el("span", { text: nameOf(label) })),
+    box.append(el("span", { class: "lane-name", title: nameOf(label) }, swatch(label), span(nameOf(label))),
       el("span", { class: "lane" }, ...segments.map(one => segmentButton(video, one))));
   }
-  const seconds = el("span", { class: "axis", "aria-hidden": "true" }, ...[0, 0.25, 0.5, 0.75, 1].map(share => el("small", { text: clock(video.end * share, video.end < 60) })));
-  box.append(el("span"), seconds);
-  if (video.more_segments) box.append(el("p", { class: "quiet", text: `The best ${video.segments.length}; ${video.more_segments} more are in the results.` }));
+  const seconds = [0, 0.25, 0.5, 0.75, 1].map(share => el("small", { text: clock(video.end * share, video.end < 60) }));
+  box.append(el("span"), el("span", { class: "axis", "aria-hidden": "true" }, ...seconds));
+  if (video.more_segments) box.append(quiet(`The best ${video.segments.length}; ${video.more_segments} more are in the results.`));
   return box;
 }
 
 function segmentButton(video, one) {
   const right = corrections.get(keyOf(video, one));
-  const said = `${nameOf(one.label)}, ${clock(one.start)} – ${clock(one.end)}, score ${fixed(one.score)}, similarity ${fixed(one.similarity)}${right !== undefined ? `, corrected: ${right}` : ""}`;
-  return el("button", {
-    type: "button", class: `segment${right !== undefined ? " corrected" : ""}`, "aria-label": said, "aria-pressed": String(one === detail.segment),
-    style: { left: `${one.start / video.end * 100}%`, width: `${(one.end - one.start) / video.end * 100}%`, ...paint(one.label) },
-    onclick: () => { showDetail(video, one); play(video, one.start); document.querySelector(".segment[aria-pressed=true]")?.focus(); },
-    onmouseenter: event => showTip(event.target, said), onfocus: event => showTip(event.target, said),
-    onmouseleave: hideTip, onblur: hideTip,
+  const numbers = `score ${fixed(one.score)}, similarity ${fixed(one.similarity)}${right !== undefined ? `, corrected: ${right}` : ""}`;
+  const said = `${nameOf(one.label)}, ${timesOf(one)}, ${numbers}`, tell = event => showTip(event.target, said);
+  const act = () => {
+    showDetail(video, one);
+    play(video, one.start);
+    document.querySelector(".segment[aria-pressed=true]")?.focus();
+  };
+  return button(null, act, {
+    class: `segment${right !== undefined ? " corrected" : ""}`, "aria-label": said, "aria-pressed": String(one === detail.segment),
+    style: spanOf(video, one), onmouseenter: tell, onfocus: tell, onmouseleave: hideTip, onblur: hideTip,
   });
 }
 
@@ -58,36 +62,46 @@ function play(video, second) {
   const player = el("video", { controls: true, preload: "metadata", "aria-label": video.name, src: video.place });
   player.addEventListener("loadedmetadata", () => { player.currentTime = second; });
   player.addEventListener("canplay", () => { stage.replaceChildren(player); player.play().catch(() => undefined); }, { once: true });
-  player.addEventListener("error", () => stage.replaceChildren(picture(video, second),
-    el("p", { class: "quiet", text: "The browser cannot play this file: it is not where it was, or of a kind that it does not know. This is the nearest key frame." })));
+  const nearest = video.picture === undefined ? "" : " This is the nearest picture.";
+  const why = `The browser cannot play this file: it is not where it was, or of a kind that it does not know.${nearest}`;
+  player.addEventListener("error", () => stage.replaceChildren(picture(video, second), quiet(why)));
 }
 
 /** The first labels with their numbers; each is a button that makes it the right answer, and so does any other text. */
 function correction(video) {
   const segment = detail.segment, right = corrections.get(keyOf(video, segment)), choices = choicesOf(video, segment);
-  const known = video.top.some(one => one[3] !== null), named = known ? "Prob." : "Share", other = right !== undefined && !choices.some(label => nameOf(label) === right);
-  const input = el("input", { id: "other", type: "text", list: "names", placeholder: "another label  ( c )", "aria-label": "Another label", value: other ? right : null });
+  const other = right !== undefined && !choices.some(label => nameOf(label) === right) ? right : null;
+  const input = el("input", { id: "other", type: "text", list: "names", placeholder: "another label  ( c )", "aria-label": "Another label", value: other });
   const set = event => {
     event.preventDefault();
     if (input.value.trim()) correct(video, segment, input.value.trim());
     $("table").focus();
   };
+  const share = segment || !video.top.length ? "" : isCalibrated(video) ? "Prob." : "Share";
   return el("div", { class: "correction", role: "group", "aria-label": "Right answer" },
-    video.doubtful ? el("p", { class: "doubt", text: `? doubtful${video.reasons.length ? `: ${video.reasons.join("; ")}` : ""}` }) : null,
-    el("p", { class: "choice quiet" }, el("span", { class: "wide-cell", text: segment ? `Right label of ${clock(segment.start)} – ${clock(segment.end)}` : "Right answer" }),
-      el("span", { text: segment || !video.top.length ? "" : named }), el("span", { class: "number", text: "Sim." })),
-    ...choices.map((label, at) => {
-      const [, score, sim, probability] = video.top.find(one => one[0] === label) ?? [], value = segment ? undefined : known ? probability : score;
-      const similarity = segment ? beside(video, segment).find(one => one.label === label)?.similarity : sim;
-      return el("button", { type: "button", class: "choice", "aria-pressed": String(right === nameOf(label)), onclick: () => correct(video, segment, nameOf(label)) },
-        el("kbd", { text: String(at + 1) }), swatch(label), el("span", { text: nameOf(label) }), value === undefined ? el("span") : bar(value), el("span", { class: "number", text: value === undefined ? "" : fixed(value, 3) }), el("span", { class: "number", text: fixed(similarity) }));
-    }),
+    video.doubtful ? el("p", { class: "doubt", text: ["? doubtful", video.reasons.join("; ")].filter(Boolean).join(": ") }) : null,
+    el("p", { class: "choice quiet" }, span(segment ? `Right label of ${timesOf(segment)}` : "Right answer", "wide-cell"), span(share), span("Sim.", "number")),
+    ...choices.map((label, at) => choice(video, segment, label, at + 1)),
     el("form", { onsubmit: set }, input),
-    right !== undefined ? el("button", { type: "button", class: "plain", text: "Take back (x)", onclick: () => correct(video, segment, undefined) }) : null);
+    right !== undefined ? button("Take back (x)", () => correct(video, segment, undefined), { class: "plain" }) : null);
+}
+
+const isCalibrated = video => video.top.some(one => one[3] !== null);
+
+/** A label with its key and numbers: of the video or, for a segment, the similarity of the best one at its time. */
+function choice(video, segment, label, key) {
+  const [, score, similarity, probability] = segment
+    ? [label, null, beside(video, segment).find(one => one.label === label)?.similarity, null]
+    : video.top.find(one => one[0] === label) ?? [];
+  const value = isCalibrated(video) ? probability : score, known = value !== null && value !== undefined;
+  const props = { class: "choice", "aria-pressed": String(corrections.get(keyOf(video, segment)) === nameOf(label)) };
+  return button(null, () => correct(video, segment, nameOf(label)), props, el("kbd", { text: key }), swatch(label), span(nameOf(label)),
+    known ? bar(value) : el("span"), span(known ? fixed(value, 3) : "", "number"), span(fixed(similarity), "number"));
 }
 
 /** Segments of the same time as one of them, the best first. */
-const beside = (video, segment) => video.segments.filter(one => one.start < segment.end && one.end > segment.start).sort((a, b) => b.similarity - a.similarity);
+const beside = (video, segment) => video.segments
+  .filter(one => one.start < segment.end && one.end > segment.start).sort((a, b) => b.similarity - a.similarity);
 
 /** Labels that the number keys stand for. */
 function choicesOf(video, segment) {
@@ -99,8 +113,9 @@ function choicesOf(video, segment) {
 function facts(video) {
   const lines = [
     ["length", video.duration !== undefined ? clock(video.duration) : null], ["size", video.size?.join(" × ")],
-    ["unknown", video.unsure !== undefined ? fixed(video.unsure) : null], ["partial", video.partial && `${fixed((video.partial.share ?? 0) * 100, 0)} % read: ${video.partial.reason}`],
-    ["notes", video.notes.join("; ")], ["picture", video.no_picture], ["run", data.runs.length > 1 ? `${video.run + 1}: ${runTitle(data.runs[video.run])}` : null],
+    ["unknown", video.unsure !== undefined ? fixed(video.unsure) : null], ["read", video.partial && partText(video.partial)],
+    ["notes", video.notes.join("; ")], ["picture", video.no_picture],
+    ["run", data.runs.length > 1 ? `${video.run + 1}: ${runTitle(data.runs[video.run])}` : null],
   ];
   return el("dl", {}, ...lines.filter(one => one[1]).flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]));
 }

@@ -21,7 +21,7 @@ function showTab(name) {
 
 function setUpTabs() {
   const bar = document.querySelector("nav");
-  bar.append(...TABS.map(([name, title]) => el("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": name, text: title, onclick: () => showTab(name) })));
+  bar.append(...TABS.map(([name, title]) => button(title, () => showTab(name), { role: "tab", id: `tab-${name}`, "aria-controls": name })));
   bar.addEventListener("keydown", event => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by) return;
@@ -33,7 +33,7 @@ function setUpTabs() {
 
 function showCounts() {
   const doubtful = videos.filter(one => one.doubtful).length, failed = videos.filter(one => one.error).length;
-  $("counts").textContent = [count(videos.length, "video"), doubtful ? `${doubtful.toLocaleString("en")} doubtful` : null, failed ? `${failed.toLocaleString("en")} failed` : null].filter(Boolean).join(" · ");
+  $("counts").textContent = joined([count(videos.length, "video"), some(doubtful, "doubtful"), some(failed, "failed")], " · ");
   $("save").hidden = !corrections.size;
   $("save").textContent = `Download ${count(corrections.size, "correction")}`;
 }

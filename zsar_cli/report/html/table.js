@@ -11,6 +11,7 @@ const COLUMNS = [
   { key: "duration", title: "Length", of: video => video.duration ?? -Infinity },
 ];
 const view = { list: [], text: "", label: "", state: "", run: "", pair: null, sort: null, down: false, chosen: null };
+const FILTERS = ["text", "label", "state", "run"];
 const living = new Map(); // place in the list: its row
 const speed = { top: 0, rest: 0 }; // where the table was drawn last; a timer
 
@@ -43,8 +44,9 @@ function refresh() {
   for (const row of living.values()) row.remove();
   living.clear();
   $("space").style.height = `${view.list.length * ROW}px`;
-  $("found").textContent = view.list.length === videos.length ? count(videos.length, "video") : `${view.list.length.toLocaleString("en")} of ${count(videos.length, "video")}`;
-  $("clear").hidden = !(view.text || view.label !== "" || view.state || view.run !== "" || view.pair);
+  const part = view.list.length < videos.length ? `${view.list.length.toLocaleString("en")} of ` : "";
+  $("found").textContent = part + count(videos.length, "video");
+  $("clear").hidden = !view.pair && FILTERS.every(name => view[name] === "");
   $("clear").textContent = view.pair ? shown(`${nameOf(view.pair[0])} | ${nameOf(view.pair[1])}  ✕`) : "Clear";
   $("table").setAttribute("aria-rowcount", view.list.length + 1);
   for (const head of $("head").children) {
@@ -61,7 +63,7 @@ function draw() {
   speed.top = rows.scrollTop;
   if (flies) {
     clearTimeout(speed.rest);
-    speed.rest = setTimeout(() => [...living].filter(([, row]) => row.classList.contains("flying")).forEach(([place]) => redraw(view.list[place])), 100);
+    speed.rest = setTimeout(land, 100);
   }
   const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - SPARE);
   const last = Math.min(view.list.length, Math.ceil((rows.scrollTop + rows.clientHeight) / ROW) + SPARE);
@@ -77,11 +79,15 @@ function draw() {
   }
 }
 
+function land() {
+  for (const [place, row] of living) if (row.classList.contains("flying")) redraw(view.list[place]);
+}
+
 function makeRow(video, place, flies = false) {
   const cells = [nameCell(video, flies), answerCell(video), topCell(video),
-    el("span", { class: "number", text: video.error ? "" : fixed(video.sure) }),
-    el("span", { class: "number", text: video.error ? "" : fixed(video.similarity) }),
-    el("span", { class: "number", text: clock(video.duration, video.duration < 60) })];
+    span(video.error ? "" : fixed(video.sure), "number"),
+    span(video.error ? "" : fixed(video.similarity), "number"),
+    span(clock(video.duration, video.duration < 60), "number")];
   for (const cell of cells) cell.setAttribute("role", "gridcell");
   const chosen = video === view.chosen;
   return el("div", {
@@ -101,31 +107,31 @@ function answerCell(video) {
   const right = corrections.get(keyOf(video));
   return el("span", { class: "answer" },
     el("span", { class: right !== undefined && right !== nameOf(video.answer) ? "wrong" : "" }, swatch(video.answer), el("b", { text: nameOf(video.answer) })),
-    right !== undefined ? el("span", { class: "right", text: `✓ ${right}` }) : null,
+    right !== undefined ? span(`✓ ${right}`, "right") : null,
     right === undefined && video.doubtful ? el("span", { class: "doubt", text: "? doubtful", title: video.reasons.join("; ") }) : null);
 }
 
 function topCell(video) {
-  if (video.error) return el("span", { class: "why", text: video.error.reason });
+  if (video.error) return span(video.error.reason, "why");
   if (video.segments?.length) return el("span", { class: "strip" }, track(video, video.segments), el("small", { text: segmentsText(video) }));
   const cell = el("span", { class: "tops" });
   video.top.slice(0, 3).forEach(([label, score, similarity, probability]) => {
     const value = probability ?? score;
-    cell.append(el("span", { text: nameOf(label) }), bar(value), el("span", { class: "number", text: fixed(value ?? similarity) }));
+    cell.append(span(nameOf(label)), bar(value), span(fixed(value ?? similarity), "number"));
   });
   if (video.segments && !video.top.length) cell.append(el("small", { text: "nothing stands out at any time" }));
   return cell;
 }
 
-const segmentsText = video => {
-  const names = [...new Set(video.segments.map(one => one.label))];
-  return `${count(video.segments.length + (video.more_segments ?? 0), "segment")} of ${count(names.length, "label")}: ${names.slice(0, 6).map(nameOf).join(", ")}${names.length > 6 ? ", …" : ""}`;
-};
+function segmentsText(video) {
+  const labels = [...new Set(video.segments.map(one => one.label))], number = video.segments.length + (video.more_segments ?? 0);
+  return `${count(number, "segment")} of ${count(labels.length, "label")}: ${labels.slice(0, 6).map(nameOf).join(", ")}${labels.length > 6 ? ", …" : ""}`;
+}
 
 /** Segments in one line, from left to right in time; where they overlap the best is in front. */
 function track(video, segments) {
-  return el("span", { class: "track", "aria-hidden": "true" }, ...segments.toSorted((a, b) => a.similarity - b.similarity).map(one =>
-    el("i", { style: { left: `${one.start / video.end * 100}%`, width: `${(one.end - one.start) / video.end * 100}%`, ...paint(one.label) } })));
+  return el("span", { class: "track", "aria-hidden": "true" }, ...segments
+    .toSorted((a, b) => a.similarity - b.similarity).map(one => el("i", { style: spanOf(video, one) })));
 }
 
 /** Make a video the chosen one, and bring it into view; null is none. */
@@ -165,15 +171,16 @@ function redraw(video) {
 function setUpTable() {
   for (const column of COLUMNS) {
     const cell = el("span", { role: "columnheader", "data-key": column.key, "aria-sort": "none", title: column.hint });
-    cell.append(column.fixed ? el("span", { text: column.title }) : el("button", { type: "button", text: column.title, onclick: () => sortBy(column.key) }));
+    cell.append(column.fixed ? span(column.title) : button(column.title, () => sortBy(column.key)));
     $("head").append(cell);
   }
   const answers = videos.some(video => video.answer === NONE) ? [NONE, ...ranks.keys()] : [...ranks.keys()];
   const names = answers.map(label => [nameOf(label), label]).sort((a, b) => a[0].localeCompare(b[0]));
-  $("label").append(el("option", { value: "", text: "All labels" }), ...names.map(([name, label]) => el("option", { value: String(label), text: name })));
-  $("run").append(el("option", { value: "", text: "All runs" }), ...data.runs.map(run => el("option", { value: String(run.number), text: `Run ${run.number + 1}: ${runTitle(run)}` })));
+  const option = (text, value) => el("option", { value: String(value), text });
+  $("label").append(option("All labels", ""), ...names.map(one => option(...one)));
+  $("run").append(option("All runs", ""), ...data.runs.map(run => option(`Run ${run.number + 1}: ${runTitle(run)}`, run.number)));
   $("run").hidden = data.runs.length < 2;
-  for (const name of ["text", "label", "state", "run"]) $(name).addEventListener("input", () => { view[name] = $(name).value; $("rows").scrollTop = 0; refresh(); });
+  for (const name of FILTERS) $(name).addEventListener("input", () => only({ ...view, [name]: $(name).value }));
   $("filters").addEventListener("submit", event => event.preventDefault());
   $("clear").addEventListener("click", () => only({}));
   let waiting = false;
@@ -194,8 +201,8 @@ function sortBy(key) {
 
 /** Show the table with these filters and no others. */
 function only(filters) {
-  Object.assign(view, { text: "", label: "", state: "", run: "", pair: null }, filters);
-  for (const name of ["text", "label", "state", "run"]) $(name).value = view[name];
+  for (const name of FILTERS) $(name).value = view[name] = filters[name] ?? "";
+  view.pair = filters.pair ?? null;
   $("rows").scrollTop = 0;
   showTab("videos");
   refresh();
