@@ -107,7 +107,7 @@ function pairRow({ names, videos: found, cosine }) {
   const show = button(found.length, () => only({ pair }), { "aria-label": `Show ${count(found.length, "video")}` });
   return el("tr", {}, el("td", {}, ...names.map((name, at) => el("div", {}, swatch(pair[at]), span(name)))),
     el("td", {}, found.length ? show : "0"), el("td", { class: "number", text: fixed(cosine, 3) }),
-    el("td", { class: "cards" }, ...found.slice(0, 4).map(video => card({ video, segment: null, sure: video.margin, by: "ahead by" }))));
+    el("td", { class: "cards" }, ...found.slice(0, 4).map(video => card({ video, segment: null, sure: video.margin, by: "lead" }))));
 }
 
 function fillFailures() {
