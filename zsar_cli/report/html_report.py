@@ -170,7 +170,7 @@ def _video(report: Report, path: str, record: Mapping[str, Any], run: int) -> di
     predictions, segments, facts = record.get("predictions") or [], record.get("segments"), record.get("video") or {}
     best = sorted(segments or [], key=lambda one: -one["similarity"])[:1] or predictions[:1]
     first = best[0]["label"] if best else None
-    answer = record.get("answer", first)
+    answer = first if segments else record.get("answer", first)
     none = answer == UNKNOWN != first  # there may be a label of that name
     video = {
         **_named(report, path, run),

@@ -61,7 +61,8 @@ function prepare() {
     const [first, second] = video.top, found = video.segments?.map(one => one.similarity) ?? [];
     video.margin = second && !found.length ? first[1] - second[1] : null;
     video.similarity = found.length ? Math.max(...found) : first?.[2] ?? null;
-    video.sure = video.unsure !== undefined ? 1 - video.unsure : video.margin;
+    const sure = video.answer === first?.[0] ? first?.[3] : null;
+    video.sure = sure ?? (video.unsure !== undefined ? 1 - video.unsure : video.margin);
     const words = [video.path, nameOf(video.answer), ...labelsOf(video).map(nameOf), ...video.reasons, ...video.notes];
     video.words = [...words, video.error?.reason ?? ""].join("\n").toLowerCase();
   });

@@ -6,7 +6,7 @@ const COLUMNS = [
   { key: "name", title: "Video", of: video => video.name.toLowerCase() },
   { key: "answer", title: "Answer", of: video => nameOf(video.answer).toLowerCase() },
   { key: "top", title: "Top labels", fixed: true },
-  { key: "sure", title: "Sure", of: video => video.sure ?? -Infinity, hint: "1 − unknown where results have it, else how far the first label is ahead of the second" },
+  { key: "sure", title: "Sure", of: video => video.sure ?? -Infinity, hint: "The probability of the answer; where results have none 1 − unknown, or how far the first label is ahead of the second" },
   { key: "similarity", title: "Sim.", of: video => video.similarity ?? -Infinity, hint: "Similarity of the best label; compares videos of a run" },
   { key: "duration", title: "Length", of: video => video.duration ?? -Infinity },
 ];
