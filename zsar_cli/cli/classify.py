@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 from zsar_cli.cli import options
@@ -13,6 +16,8 @@ from zsar_cli.errors import UsageError
 from zsar_cli.report.formats import FORMATS
 
 if TYPE_CHECKING:
+    from zsar_cli.engine.classifier import Classifier, Labelled
+    from zsar_cli.errors import InputError
     from zsar_cli.records import VideoRecord
     from zsar_cli.report.writer import SortedWriter, Writer
 
@@ -21,6 +26,14 @@ __all__ = ["classify"]
 SORTS = ("path", "answer", "probability", "similarity", "margin", "unknown")
 TopK = Annotated[int, option("--top-k", "Labels to show for each video.", "-k", panel=options.OUTPUT, min=1)]
 Format = Annotated[str | None, format_option(FORMATS)]
+Watching = Annotated[
+    bool,
+    option(
+        "--watch",
+        "Then go on with videos as they arrive in the folders among the paths, until ctrl-C.",
+        panel=options.OUTPUT,
+    ),
+]
 Sort = Annotated[
     str | None,
     option(
@@ -48,6 +61,7 @@ def classify(
     top_k: TopK = 5,
     format: Format = None,
     sort: Sort = None,
+    watch: Watching = False,
     target: OutputOptions,
     stop: StopOptions,
     quiet: options.Quiet = False,
@@ -71,7 +85,10 @@ def classify(
         allowed = f"unknown; allowed: {', '.join(SORTS)}" if sort not in SORTS else "goes not with --resume"
         raise UsageError(f"--sort {sort}: {allowed}")
     check_paths(format, [])
+    folders = _watched(paths, sort, target.resume) if watch else []
     library, inputs = find_videos(paths, target.resume)
+    if folders:
+        inputs = [one for one in inputs if isinstance(one, str) or one.path not in folders]  # empty as yet
     classifier, labelled, run = make_ready(
         label_set, examples, models, compute, reading, decision, messages, library
     )
@@ -89,11 +106,45 @@ def classify(
         records = classify_stored(library, classifier, labelled, kept)
     else:
         records = classifier.classify_each(todo, labelled, kept)
+    if folders:
+        todo = list(todo)
+        records = chain(records, _arriving(folders, todo, classifier, labelled, kept, messages))
     if sort is not None:
         from zsar_cli.report.writer import SortedWriter
 
         writer = SortedWriter(writer, lambda record: _sort_key(record, sort))
-    return run_job(records, todo, classifier, writer, stop, messages, "classified")
+    return run_job(records, todo, classifier, writer, stop, messages, "classified", endless=watch)
+
+
+def _watched(paths: list[str], sort: str | None, resume: bool) -> list[str]:
+    """The folders to watch.
+
+    Raises:
+        UsageError: there is none, or the results have to wait for an end.
+        MissingExtraError: the package that watches is not there.
+    """
+    import zsar_cli.data.arriving  # noqa: F401
+    from zsar_cli.store.library_spec import is_library
+
+    if other := f"--sort {sort}" if sort is not None else "--resume" if resume else "":
+        raise UsageError(f"--watch: goes not with {other}")
+    folders = [path for path in paths if os.path.isdir(path) and not is_library(path)]
+    if not folders:
+        raise UsageError(f"--watch: none of {', '.join(paths)} is a folder; give the folder in which videos arrive")
+    return folders
+
+
+def _arriving(
+    folders: list[str], todo: list[str | InputError], classifier: Classifier, labelled: Labelled, top_k: int,
+    messages: Messages,
+) -> Iterator[VideoRecord]:  # fmt: skip
+    """Records of videos as they arrive, which are added to those that are to do."""
+    from zsar_cli.data.arriving import arriving_videos
+
+    messages.info(f"watching {', '.join(folders)}; ctrl-C ends")
+    for path in arriving_videos(folders):
+        todo.append(path)
+        yield from classifier.classify_each([path], labelled, top_k)
 
 
 def _sort_key(record: VideoRecord, sort: str) -> tuple[bool, Any, str]:

@@ -119,13 +119,14 @@ class Messages:
             self._console.print(Text(f"[{time.monotonic() - self._started:7.2f} s] {printable(text)}", style="dim"))
 
     @contextmanager
-    def progress(self, total: int, hidden: bool = False, what: str = "videos") -> Iterator[Progressing]:
+    def progress(self, total: int | None, hidden: bool = False, what: str = "videos") -> Iterator[Progressing]:
         """How far a job over `total` of `what` is: a bar on a terminal, elsewhere a line every 10 seconds.
 
-        Neither when quiet; no bar where it is `hidden`, because results scroll by on the same terminal.
+        Neither when quiet, or where the total is not known; no bar where it is `hidden`, because results scroll by on
+        the same terminal.
         """
-        job = Progressing(total, what)
-        if self.quiet or (hidden and self._console.file.isatty()):
+        job = Progressing(total or 0, what)
+        if self.quiet or total is None or (hidden and self._console.file.isatty()):
             yield job
         elif self._console.file.isatty():
             with Progress(*_columns(), console=self._console, transient=True) as bar:

@@ -193,6 +193,7 @@ def run_job(
     stop: StopOptions,
     messages: Messages,
     done: str,
+    endless: bool = False,
 ) -> int:
     """Write each record as it is ready; returns the exit code.
 
@@ -200,13 +201,15 @@ def run_job(
         records: one for each of the inputs, in their order; what the writer has from before is not among them.
         classifier, writer: closed in the end.
         done: what a video is that did not fail, such as "classified".
+        endless: whether inputs are added as they arrive, so that nobody knows how far the job is.
     """
-    watching = writer.output.is_standard and one_place()  # results scroll by among the messages
-    counts = _Counts(len(inputs) + writer.before, done, writer.before)
+    hidden = writer.output.is_standard and one_place()  # results scroll by among the messages
+    total = None if endless else len(inputs)
+    counts = _Counts(inputs, done, writer.before)
     try:
-        with classifier, writer, messages.progress(len(inputs), hidden=watching) as progress:
+        with classifier, writer, messages.progress(total, hidden) as progress:
             # A function of its own: CPython 3.13 runs no `__exit__` for an interrupt at the jump of a loop in a `with`.
-            _write_each(records, writer, counts, stop, messages, progress, watching)
+            _write_each(records, writer, counts, stop, messages, progress, hidden)
     except (KeyboardInterrupt, SystemExit):
         messages.info(str(counts))
         raise
@@ -221,13 +224,13 @@ def run_job(
 
 def _write_each(
     records: Iterator[VideoRecord], writer: Writer | SortedWriter, counts: _Counts, stop: StopOptions,
-    messages: Messages, progress: Progressing, watching: bool,
+    messages: Messages, progress: Progressing, shown: bool,
 ) -> None:  # fmt: skip
     for record in records:
         writer.write(record)
         counts.add(record)
         progress.advance(failed=record.error is not None)
-        _tell(record, messages, shown=watching)
+        _tell(record, messages, shown)
         counts.thin += _tell_thin(record, messages, again=counts.thin > 0)
         if _too_many(counts.summary.failed, stop, messages):
             return
@@ -295,7 +298,7 @@ def _tell_thin(record: VideoRecord, messages: Messages, again: bool) -> bool:
 class _Counts:
     """The last line of a job. A path where nothing was found is no video."""
 
-    given: int
+    inputs: Sequence[str | InputError]  # more may come while they are counted
     done: str
     before: int
     summary: Summary = field(default_factory=Summary)
@@ -303,6 +306,11 @@ class _Counts:
     thin: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     doubtful: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def given(self) -> int:
+        """How many inputs there are, those done before among them."""
+        return len(self.inputs) + self.before
 
     def add(self, record: VideoRecord) -> None:
         self.summary = self.summary.plus(record)

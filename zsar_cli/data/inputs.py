@@ -18,7 +18,7 @@ from typing import TextIO
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
 
-__all__ = ["find_inputs"]
+__all__ = ["find_inputs", "is_video"]
 
 _DESKTOP_FILES = frozenset({"thumbs.db", "desktop.ini"})  # hidden on Windows, by an attribute
 
@@ -120,7 +120,7 @@ def _matching(pattern: str) -> Iterator[str | InputError]:
         elif os.path.isdir(match):
             results = _search(match, entered)
         else:
-            results = iter([_checked(match)] if any_file or _is_video(match) else [])
+            results = iter([_checked(match)] if any_file or is_video(match) else [])
         for result in results:
             found = True
             yield result
@@ -186,7 +186,7 @@ def _search(folder: str, entered: set[str]) -> Iterator[str | InputError]:
     for path in paths:
         if os.path.isdir(path):
             yield from _search(path, entered)
-        elif _is_video(path):
+        elif is_video(path):
             yield _checked(path)
 
 
@@ -216,14 +216,14 @@ def _checked(path: str) -> str | InputError:
     return InputError(path, "find", f"not a regular file ({kinds.get(stat.S_IFMT(mode), 'of an unknown kind')})")
 
 
-def _is_video(path: str) -> bool:
+def is_video(path: str) -> bool:
     """By suffix, and for ".webp", which can be either, by its header."""
     suffix = _suffix(path)
     return suffix in VIDEO_SUFFIXES or (suffix == ".webp" and _is_animated_webp(path))
 
 
 def _is_image(path: str) -> bool:
-    return _suffix(path) in IMAGE_SUFFIXES and not _is_video(path)
+    return _suffix(path) in IMAGE_SUFFIXES and not is_video(path)
 
 
 def _suffix(path: str) -> str:
