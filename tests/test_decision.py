@@ -14,7 +14,7 @@ from fake_model import FakeModel
 import zsar_cli
 from zsar_cli.engine.calibrations import calibration_text, deciding_for, packaged_calibrations
 from zsar_cli.engine.classifier import ZeroShotClassifier
-from zsar_cli.engine.deciding import Deciding, decide
+from zsar_cli.engine.deciding import Beside, Best, Deciding, decide
 from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.errors import ConfigError, UsageError
 from zsar_cli.evaluation.calibration import Calibrated, calibrate, calibration_error, logistic
@@ -50,13 +50,13 @@ def test_margins_of_one_label_and_of_no_background_are_nothing():
     one = torch.tensor([[3.0], [1.0]])
     assert above_others(one).tolist() == [[0.0], [0.0]]
     assert above_background(one, torch.zeros(2, 0)).tolist() == [[0.0], [0.0]]
-    assert SURE.probabilities(one, one) is None
+    assert SURE.probabilities(one, one, 1) is None
 
 
 def test_probabilities_follow_the_formula_and_rank_as_similarities_do():
     calibration = Calibration(0.3, 0.5, 0.7, -0.4, 0.1, -0.9, 0.8)
     margins, gaps = torch.tensor([[1.0, -0.5, -2.0]]), torch.tensor([[1.5, -1.5, -3.0]])
-    found = calibration.probabilities(margins, gaps)
+    found = calibration.probabilities(margins, gaps, 3)
     expected = [
         1 / (1 + math.exp(-(0.3 + 0.5 * b + 0.7 * o - 0.4 * math.log(3))))
         for b, o in zip([1, -0.5, -2], [1.5, -1.5, -3], strict=True)
@@ -66,18 +66,20 @@ def test_probabilities_follow_the_formula_and_rank_as_similarities_do():
 
 
 def decided(own, other, how=None, strangers=frozenset()):
-    similarity = torch.tensor([own])
+    """The decision on one video of up to three labels, and their probabilities in their own order."""
     names, actions = ("running", "rowing", "reading")[: len(own)], ("swimming", "sleeping", "sewing")
-    (decision,), probabilities = decide(
-        similarity, to_shares(similarity, 2.0), torch.tensor([other]), names, actions, how or Deciding(SURE), strangers
-    )
-    return decision, probabilities
+    similarity = torch.tensor([own])
+    order = similarity.argsort(dim=1, descending=True, stable=True)
+    best = Best(names, order, to_shares(similarity, 2.0).gather(1, order), similarity.gather(1, order))
+    beside = Beside(torch.ones(3, dtype=torch.bool), actions, strangers)
+    ((decision, probabilities),) = decide(best, torch.tensor([other]), beside, how or Deciding(SURE))
+    return decision, [probabilities[order[0].tolist().index(label)] for label in range(len(own))]
 
 
 def test_a_clear_answer_is_not_doubtful():
     decision, probabilities = decided([5.0, 0.0, -1.0], [0.0, 1.0, -1.0])
     assert (decision.answer, decision.doubtful, decision.reasons) == ("running", False, ())
-    assert decision.unknown < 0.05 and probabilities[0, 0] > 0.95 > 0.05 > probabilities[0, 1]
+    assert decision.unknown < 0.05 and probabilities[0] > 0.95 > 0.05 > probabilities[1]
 
 
 def test_what_is_nearer_to_other_actions_is_doubtful_and_says_to_which():
@@ -103,7 +105,7 @@ def test_reject_answers_unknown_and_only_where_it_is_asked_for():
 
 def test_without_a_calibration_there_are_doubts_but_no_probabilities():
     decision, probabilities = decided([-9.0, -9.5, -9.0], [0.0, 1.0, -1.0], Deciding())
-    assert probabilities is None and decision.doubtful and decision.unknown == pytest.approx(
+    assert probabilities == [None] * 3 and decision.doubtful and decision.unknown == pytest.approx(
         float(GENERAL.unknown_of(above_background(torch.tensor([[-9.0]]), torch.tensor([[0.0, 1.0, -1.0]]))))
     )
     assert not any("are right in" in reason for reason in decision.reasons)
@@ -112,7 +114,7 @@ def test_without_a_calibration_there_are_doubts_but_no_probabilities():
 def test_one_label_alone_has_no_probability_and_is_ranked_by_unknown():
     near, none = decided([3.0], [0.0, 1.0, -1.0])
     far, _ = decided([-3.0], [0.0, 1.0, -1.0])
-    assert none is None and near.unknown < far.unknown and far.doubtful and not near.doubtful
+    assert none == [None] and near.unknown < far.unknown and far.doubtful and not near.doubtful
 
 
 # --- the background

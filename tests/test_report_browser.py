@@ -35,7 +35,7 @@ def zsar(zsar_tiny: Runner) -> Runner:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as engine:
-        started = engine.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        started = engine.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--no-zygote"])
         yield started
         started.close()
 

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
+from itertools import compress
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from zsar_cli.data.examples import Example
-from zsar_cli.engine.deciding import Deciding, decide
+from zsar_cli.engine.deciding import Beside, Best, Deciding, decide
 from zsar_cli.engine.examples import Examples, embed_examples
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline, Watch
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel, visual_part
-from zsar_cli.records import Decision, Prediction, Run, VideoRecord
+from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import TextEncoder, encode_labels
 from zsar_cli.text.lexicon import background_actions
@@ -68,21 +69,6 @@ class Labelled:
     by_example: bool = False
 
 
-class _Beside(NamedTuple):
-    """What is known of labels beside their similarities.
-
-    Args:
-        labelled: they.
-        far: which actions of the background are none of them, bool [B], and the names of these.
-        strangers: labels that no seen class of any model is related to.
-    """
-
-    labelled: Labelled
-    far: Tensor
-    actions: tuple[str, ...]
-    strangers: frozenset[str]
-
-
 class Classifier(ABC):
     """Any list of labels, any videos. One model (`ZeroShotClassifier`) or several (`ensemble.Ensemble`).
 
@@ -102,7 +88,7 @@ class Classifier(ABC):
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.deciding = Deciding()
-        self._beside: _Beside | None = None
+        self._beside: tuple[Labelled, Beside] | None = None
 
     @property
     @abstractmethod
@@ -228,63 +214,52 @@ class Classifier(ABC):
         finite = torch.isfinite(similarity).all(dim=1)
         similarity = similarity.nan_to_num()
         shares = to_shares(similarity, self.sharpness)
-        decisions, probability = self._decide(embedded, similarity, shares, labelled)
-        order = _best(shares, top_k)
-        columns = [rows.gather(1, order).tolist() for rows in (shares, similarity)]
-        columns.append(
-            [[None] * order.shape[1]] * len(order) if probability is None else probability.gather(1, order).tolist()
-        )
-        rows = zip(embedded, finite.tolist(), decisions, order.tolist(), *columns, strict=True)
-        names = labelled.labels.names
+        order = _best(shares, None if top_k is None else max(top_k, 2))
+        best = Best(labelled.labels.names, order, shares.gather(1, order), similarity.gather(1, order))
+        judged = decide(best, *self._against(embedded, labelled)) if embedded else ()
+        columns = (column.tolist() for column in (order, best.shares, best.similarity))
+        rows = zip(embedded, finite.tolist(), judged, *columns, strict=True)
         found = []
         for video in videos:
             if isinstance(video, InputError):
                 found.append(VideoRecord.failed(video))
                 continue
-            _, usable, decision, labels, *values = next(rows)
+            _, usable, (decision, probabilities), labels, *values = next(rows)
             facts = self.facts(video)
             if not usable:
                 wrong = InputError(facts.path, "model", "its similarities are not finite numbers")
                 found.append(VideoRecord.failed(wrong))
                 continue
-            predictions = tuple(map(Prediction, map(names.__getitem__, labels), *values))
-            found.append(
-                VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows), decision=decision)
-            )
+            names = [best.names[label] for label in labels[:top_k]]
+            predictions = tuple(map(Prediction, names, *values, probabilities))
+            record = VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows), decision=decision)
+            found.append(record)
         return found
 
-    def _decide(
-        self, videos: Sequence[Views], similarity: Tensor, shares: Tensor, labelled: Labelled
-    ) -> tuple[list[Decision], Tensor | None]:
-        """See `deciding.decide`."""
-        if not videos:
-            return [], None
-        beside = self._beside
-        if beside is None or beside.labelled is not labelled:
-            beside = self._beside = self._look_beside(labelled)
+    def _against(self, videos: Sequence[Views], labelled: Labelled) -> tuple[Tensor, Beside, Deciding]:
+        """What the labels of videos are judged by, see `deciding.decide`."""
+        known, beside = self._beside or (None, None)
+        if beside is None or known is not labelled:
+            beside = self._look_beside(labelled.labels)
+            self._beside = labelled, beside
         background = self.similarities(videos, self.background)[:, beside.far].nan_to_num()
         how = replace(self.deciding, calibration=None) if labelled.by_example else self.deciding
-        names = labelled.labels.names
-        return decide(similarity, shares, background, names, beside.actions, how, beside.strangers)
+        return background, beside, how
 
     def cosine_to_background(self, labels: LabelSet) -> Tensor:
         """How much each label means the same as each action of the background: cosines of names, [U, B]."""
         text = self.members[0].model.text
         return encode_labels(text, labels.labels) @ _background_semantic(text).T
 
-    def _look_beside(self, labelled: Labelled) -> _Beside:
-        labels = labelled.labels
+    def _look_beside(self, labels: LabelSet) -> Beside:
         far = self.cosine_to_background(labels).amax(dim=0) < NEAR
-        actions = tuple(name for name, one in zip(background_actions().names, far.tolist(), strict=True) if one)
+        actions = tuple(compress(background_actions().names, far.tolist()))
         banks = [(member, bank) for member in self.members for bank in (member.bank, member.added) if bank is not None]
         nearest = [
             (encode_labels(member.model.text, labels.labels) @ bank.semantic.T).amax(dim=1) for member, bank in banks
         ]
-        strange = (
-            torch.stack(nearest).amax(dim=0) < UNRELATED if nearest else torch.zeros(len(labels), dtype=torch.bool)
-        )
-        strangers = frozenset(name for name, one in zip(labels.names, strange.tolist(), strict=True) if one)
-        return _Beside(labelled, far, actions, strangers)
+        strange = torch.stack(nearest).amax(dim=0) < UNRELATED if nearest else torch.zeros(len(labels))
+        return Beside(far, actions, frozenset(compress(labels.names, strange.tolist())))
 
     def facts(self, video: Views) -> VideoFacts:
         """What is known of the file, as the first model sees it."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from zsar_cli.digests import digest
 from zsar_cli.records import UNKNOWN, Decision
 from zsar_cli.transfer.decision import GENERAL, Calibration, above_background, above_others
 
-__all__ = ["Deciding", "decide"]
+__all__ = ["Beside", "Best", "Deciding", "decide"]
 
 DOUBT = 0.5  # an answer that is right less often is doubtful
 ALIKE = 0.7  # share of a second label, in shares of the first, from which on both fit about as well
@@ -44,47 +46,71 @@ class Deciding:
         return self.calibration or GENERAL
 
 
-def decide(
-    similarity: Tensor, shares: Tensor, background: Tensor, names: Sequence[str], actions: Sequence[str], how: Deciding,
-    strangers: frozenset[str] = frozenset(),
-) -> tuple[list[Decision], Tensor | None]:  # fmt: skip
-    """Judge the best label of each video.
+class Best(NamedTuple):
+    """The K best of U labels for each of V videos, best first, at least two where there are so many.
 
     Args:
-        similarity: of V videos to U labels.
-        shares: see `scoring.to_shares`, [V, U].
-        background: similarity of the videos to B actions that are none of the labels, [V, B].
-        names, actions: of labels and background.
-        strangers: labels that no seen class is related to.
+        names: of all labels.
+        order: numbers of the best, [V, K].
+        shares: of these among all labels, [V, K].
+        similarity: to these, [V, K].
+    """
+
+    names: Sequence[str]
+    order: Tensor
+    shares: Tensor
+    similarity: Tensor
+
+
+class Beside(NamedTuple):
+    """What labels are judged against.
+
+    Args:
+        far: which actions of the background are none of the labels, bool [B].
+        actions: names of these.
+        strangers: labels that no seen class of any model is related to.
+    """
+
+    far: Tensor
+    actions: tuple[str, ...]
+    strangers: frozenset[str]
+
+
+def decide(
+    best: Best, background: Tensor, beside: Beside, how: Deciding
+) -> Iterator[tuple[Decision, Sequence[float | None]]]:
+    """Judge the best labels of each video.
+
+    Args:
+        background: similarity of the videos to the actions that are none of the labels.
 
     Returns:
-        a decision for each video, and the probability that each label is right, [V, U], where that is known.
+        for each video the decision and the probability that each of the K labels is right, None where it is not known.
     """
-    margins = above_background(similarity, background)
-    probabilities = how.rule.probabilities(margins, above_others(similarity))
-    unknown = how.rule.unknown_of(margins)
-    best = shares.topk(min(2, len(names)), dim=1)
-    nearest = background.argmax(dim=1) if background.shape[1] else None
-    decisions = []
-    for row in range(len(similarity)):
-        labels = [names[index] for index in best.indices[row].tolist()]
-        likely = None if probabilities is None else float(probabilities[row, best.indices[row, 0]])
-        none = float(unknown[row])
-        over = none > (how.rule.reject if how.reject is None else how.reject)
-        doubtful = over or (none if likely is None else 1 - likely) > DOUBT
+    margins = above_background(best.similarity, background)
+    probabilities = how.rule.probabilities(margins, above_others(best.similarity), len(best.names))
+    likely = margins[:, 0] if probabilities is None else probabilities[:, 0]
+    nearest = background.argmax(dim=1) if len(beside.actions) else torch.zeros(len(background), dtype=torch.long)
+    columns = (best.order, best.shares, margins[:, 0], how.rule.unknown_of(margins), likely, nearest)
+    for row, (order, shares, margin, unknown, right, action) in enumerate(
+        zip(*(column.tolist() for column in columns), strict=True)
+    ):
+        over = unknown > (how.rule.reject if how.reject is None else how.reject)
+        doubtful = over or (unknown if probabilities is None else 1 - right) > DOUBT
         reasons: list[str] = []
         if doubtful:
-            second = float(best.values[row, -1]) if len(labels) > 1 else 0.0
-            action = None if nearest is None or margins[row].max() >= 0 else actions[int(nearest[row])]
-            known = likely if how.calibration is not None else None
-            reasons = list(_reasons(labels, second >= ALIKE * float(best.values[row, 0]), action, strangers, known))
-        answer = UNKNOWN if over and how.reject is not None else labels[0]
-        decisions.append(Decision(answer, none, doubtful, tuple(reasons)))
-    return decisions, probabilities if how.calibration is not None else None
+            labels = [best.names[number] for number in order[:2]]
+            known = right if probabilities is not None and how.calibration is not None else None
+            nearer = beside.actions[action] if margin < 0 and beside.actions else None
+            alike = len(labels) > 1 and shares[1] >= ALIKE * shares[0]
+            reasons = list(_reasons(labels, known, nearer, alike, labels[0] in beside.strangers))
+        answer = UNKNOWN if over and how.reject is not None else best.names[order[0]]
+        shown = None if how.calibration is None or probabilities is None else probabilities[row].tolist()
+        yield Decision(answer, unknown, doubtful, tuple(reasons)), shown or [None] * len(order)
 
 
 def _reasons(
-    labels: Sequence[str], alike: bool, action: str | None, strangers: frozenset[str], likely: float | None
+    labels: Sequence[str], likely: float | None, action: str | None, alike: bool, strange: bool
 ) -> Iterator[str]:
     """Why an answer is doubtful: sentences for people."""
     if likely is not None:
@@ -93,5 +119,5 @@ def _reasons(
         yield f"nearer to {action!r}, which is none of the labels"
     if alike:
         yield f"{labels[0]!r} and {labels[1]!r} fit about as well"
-    if labels[0] in strangers:
+    if strange:
         yield f"no seen class is related to {labels[0]!r}"

@@ -45,16 +45,15 @@ class Calibration:
     unknown_background: Number
     reject: Share
 
-    def probabilities(self, background: Tensor, others: Tensor) -> Tensor | None:
-        """That each label is right, [V, U] from [V, U] and [V, U]; None for one label, which nothing is against."""
-        count = others.shape[1]
+    def probabilities(self, background: Tensor, others: Tensor, count: int) -> Tensor | None:
+        """That each of the best of `count` labels is right, [V, K]; None for one label, which nothing is against."""
         if count < 2:
             return None
         constant = self.right + self.right_labels * math.log(count)
         return torch.sigmoid(constant + self.right_background * background + self.right_others * others)
 
     def unknown_of(self, background: Tensor) -> Tensor:
-        """That none of the labels is in the video, [V] from [V, U]."""
+        """That none of the labels is in the video, [V] from [V, K], the best label among these."""
         return torch.sigmoid(self.unknown + self.unknown_background * background.amax(dim=1))
 
 
