@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,39 @@ def test_padding_is_that_of_tensorflow(size: tuple[int, int], kernel: int, strid
     expected = F.conv2d(F.pad(x, (left, right, top, bottom)), conv.weight, conv.bias, stride, groups=groups)
     assert expected.shape[-2:] == tuple(-(-side // stride) for side in size)
     torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_float32_is_what_torch_computes_on_any_number_of_threads(
+    threads: int, layout: torch.memory_format, count: int
+) -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite("efficientnet-lite0").eval().to(memory_format=layout)  # type: ignore[call-overload]
+    images = torch.randn(count, 3, 33, 64).contiguous(memory_format=layout)
+    exact = copy.deepcopy(network).double()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            found, expected = network(images), exact(images.double())
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6, check_dtype=False)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN")
+def test_one_thread_takes_the_fast_way_too() -> None:
+    conv, x = SameConv(8, 8), torch.randn(1, 8, 16, 16)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            conv(x)
+    finally:
+        torch.set_num_threads(before)
+    assert "aten::mkldnn_convolution" in {event.name for event in profile.events()}
 
 
 def test_the_network_leaves_its_input_alone_and_can_be_trained() -> None:

@@ -65,6 +65,10 @@ class SameConv(nn.Conv2d):
         # than a padded copy of the image.
         weight = F.pad(self.weight, (total_w % 2, 0, total_h % 2, 0)) if total_h % 2 or total_w % 2 else self.weight
         padding = (-(-total_h // 2), -(-total_w // 2))
+        one_dnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if x.device.type == "cpu" and x.dtype == torch.float32 and len(x) and one_dnn:
+            # What torch chooses by itself on several threads; on one it takes another way, at half the speed.
+            return torch.mkldnn_convolution(x, weight, self.bias, padding, self.stride, (1, 1), self.groups)
         return F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
 
 
