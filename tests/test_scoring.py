@@ -109,6 +109,12 @@ def test_nothing_to_score_with_is_an_error() -> None:
         score_labels(VISUAL, settings, BANK, composed(settings))
 
 
+@pytest.mark.parametrize("how", ["mean", "max", "top3"])
+def test_of_one_window_the_video_has_the_very_numbers(how: str) -> None:
+    similarity = torch.randn(1, 50)
+    assert torch.equal(aggregate(similarity, how), similarity[0])  # `similarities` aggregates nothing then
+
+
 @pytest.mark.parametrize("windows", [1, 2, 7])
 def test_windows_are_aggregated_as_a_loop_would(windows: int) -> None:
     similarity = torch.randn(windows, 5, generator=GENERATOR)

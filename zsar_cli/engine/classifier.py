@@ -380,6 +380,8 @@ class ZeroShotClassifier(Classifier):
         """Similarity of videos to each label, [V, U]: of their windows, aggregated."""
         counts = [len(own.windows) for (own,) in videos]
         rows = self.score([torch.cat([own.windows for (own,) in videos])], labelled)
+        if len(rows) == len(videos):  # a window each: nothing to aggregate
+            return rows
         return torch.stack([aggregate(part, self.transfer.aggregate) for part in torch.split(rows, counts)])
 
     def _seen_by(self, rows: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor | None]:

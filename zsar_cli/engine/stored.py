@@ -14,6 +14,7 @@ from zsar_cli.engine.classifier import Classifier, Labelled, Views
 from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import InputError
 from zsar_cli.records import VideoRecord
+from zsar_cli.store.ahead import one_ahead
 from zsar_cli.store.library import Block, Library
 from zsar_cli.store.shards import Half
 from zsar_cli.video.types import VideoFacts
@@ -48,8 +49,10 @@ def classify_stored(
 ) -> Iterator[VideoRecord]:
     """Records of all videos, as of `Classifier.classify_each`."""
     most = max(1, AT_ONCE // len(labelled.labels))
-    for videos in _together(stored_videos(library, classifier), most):
-        yield from classifier.records(videos, labelled, top_k)
+    together = _together(stored_videos(library, classifier), most)
+    # Those of the next videos are made while the caller writes these.
+    for records in one_ahead(classifier.records(videos, labelled, top_k) for videos in together):
+        yield from records
 
 
 def _together(videos: Iterable[Views | InputError], most: int) -> Iterator[list[Views | InputError]]:

@@ -12,7 +12,6 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zsar_cli.errors import OutputError, UsageError, ZsarError
+from zsar_cli.store.ahead import one_ahead
 from zsar_cli.store.entries import Entries, Videos, fold
 from zsar_cli.store.library_spec import SETTINGS, LibrarySpec, is_library
 from zsar_cli.store.shards import (
@@ -125,9 +125,10 @@ class Library:
         for number in np.unique(every.shard[source]):
             mine = np.flatnonzero(every.shard[source] == number)
             table = self._about(int(number)).take(every.row[source[mine]])
-            for place, one in zip(mine, table.to_pylist(), strict=True):
-                plain = {key: json.loads(one[key]) if one[key] else None for key in ("facts", "error")}
-                found[place] = {**plain, "precision": one["precision"]}
+            rows = zip(*(table.column(name).to_pylist() for name in ("facts", "error", "precision")), strict=True)
+            for place, (facts, error, precision) in zip(mine.tolist(), rows, strict=True):
+                plain = {"facts": facts and json.loads(facts), "error": error and json.loads(error)}
+                found[place] = {**plain, "precision": precision}
         return found
 
     def _about(self, number: int) -> pa.Table:
@@ -145,12 +146,7 @@ class Library:
             columns: fingerprints of the models that are asked for.
             wanted: bool [V], which videos; None takes all.
         """
-        with ThreadPoolExecutor(1, "library") as reader:
-            blocks = self._blocks(columns, wanted)
-            ahead = reader.submit(next, blocks, None)
-            while (block := ahead.result()) is not None:
-                ahead = reader.submit(next, blocks, None)
-                yield block
+        yield from one_ahead(self._blocks(columns, wanted))
 
     def _blocks(self, columns: Sequence[str], wanted: NDArray[np.bool_] | None) -> Iterator[Block]:
         every, counts, widths = self._all, self.videos.counts, dict(self.spec.columns)

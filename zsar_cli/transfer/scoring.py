@@ -111,7 +111,11 @@ def score_labels(
     if not parts:
         raise UsageError("all weights of the estimators this model offers are 0: nothing would be scored")
     total = sum(weight for weight, _ in parts)
-    return torch.stack([weight / total * similarity for weight, similarity in parts]).sum(dim=0)
+    (weight, first), *others = parts
+    blended = weight / total * first
+    for weight, similarity in others:
+        blended = blended + weight / total * similarity
+    return blended
 
 
 def aggregate(similarity: Tensor, how: str = "mean") -> Tensor:
