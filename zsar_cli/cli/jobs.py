@@ -149,7 +149,11 @@ def make_ready(
     labelled = classifier.prepare(labels, seen)
     _tell_specialists(classifier, labelled, messages)
     run = classifier.describe(labels, seen)
-    return classifier, labelled, run if library is None else replace(run, precision="kept as float16")
+    if library is not None:
+        from zsar_cli.store.library_spec import PRECISION
+
+        run = replace(run, precision=PRECISION)
+    return classifier, labelled, run
 
 
 def find_videos(paths: Sequence[str], resume: bool = False) -> tuple[Library | None, Sequence[str | InputError]]:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ __all__ = ["Block", "Library"]
 LARGE = 64_000_000  # bytes of embeddings from which on a shard is left as it is
 SMALL = 16  # smaller shards from which on they become one
 PATIENCE = 600.0  # seconds to wait for another process that puts shards in order
+_TEXTS = ("facts", "error", "precision")  # of videos, long columns
 _ATTEMPTS = 10  # at a list of shards that changes while it is read
 
 
@@ -118,17 +119,23 @@ class Library:
         raise ZsarError(f"{self.folder}: changes all the time; try again")
 
     def details(self, videos: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Facts and errors of videos, as plain values: {"facts": ..., "error": ..., "precision": ...} of each."""
+        """Facts and errors of videos, as plain values: {"facts": ..., "error": ...} of each."""
+        return [
+            {"facts": facts and json.loads(facts), "error": error and json.loads(error)}
+            for facts, error, _ in self._texts(videos)
+        ]
+
+    def _texts(self, videos: NDArray[np.int64]) -> list[tuple[str | None, ...]]:
+        """Facts, error and precision of videos, as they are kept."""
         every = self._all
         source = every.source[videos]
-        found: list[dict[str, Any]] = [{}] * len(videos)
+        found: list[tuple[str | None, ...]] = [()] * len(videos)
         for number in np.unique(every.shard[source]):
             mine = np.flatnonzero(every.shard[source] == number)
             table = self._about(int(number)).take(every.row[source[mine]])
-            rows = zip(*(table.column(name).to_pylist() for name in ("facts", "error", "precision")), strict=True)
-            for place, (facts, error, precision) in zip(mine.tolist(), rows, strict=True):
-                plain = {"facts": facts and json.loads(facts), "error": error and json.loads(error)}
-                found[place] = {**plain, "precision": precision}
+            rows = zip(*(table.column(name).to_pylist() for name in _TEXTS), strict=True)
+            for place, row in zip(mine.tolist(), rows, strict=True):
+                found[place] = row
         return found
 
     def _about(self, number: int) -> pa.Table:
@@ -136,7 +143,7 @@ class Library:
         kept: dict[int, pa.Table] = self.__dict__.setdefault("_kept", {})
         if number not in kept:
             kept.clear()
-            kept[number] = self._all.shards[number].videos(["facts", "error", "precision"])
+            kept[number] = self._all.shards[number].videos(_TEXTS)
         return kept[number]
 
     def blocks(self, columns: Sequence[str], wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
@@ -288,23 +295,21 @@ class Library:
     def _entries(self, wanted: NDArray[np.bool_]) -> Iterator[Entry]:
         """Videos as they were added, but by what is known now."""
         names = [name for name, _ in self.spec.columns]
-        for number in np.flatnonzero(wanted & (self.videos.counts == 0)):
-            yield self._entry(int(number))
+        yield from self._without(np.flatnonzero(wanted & (self.videos.counts == 0)))
         for block in self.blocks(names, wanted):
             ends = np.cumsum(block.counts)
-            for number, end, count in zip(block.videos, ends, block.counts, strict=True):
+            for entry, end, count in zip(self._without(block.videos), ends, block.counts, strict=True):
                 part = slice(end - count, end)
-                yield self._entry(int(number), block.spans[part], tuple(vectors[part] for vectors in block.vectors))
+                yield replace(entry, spans=block.spans[part], vectors=tuple(rows[part] for rows in block.vectors))
 
-    def _entry(self, number: int, spans: NDArray[np.float64] | None = None, vectors: Sequence[Half] = ()) -> Entry:
-        videos = self.videos
-        (about,) = self.details(np.array([number]))
-        facts, error = (json.dumps(about[key]) if about[key] is not None else None for key in ("facts", "error"))
-        added = int(self._all.numbers("added", self._all.live[number : number + 1])[0])
-        return Entry(
-            videos.ids[number], videos.paths[number], "video", _known(videos.sizes[number]),
-            _known(videos.modified[number]), about["precision"], facts, error, spans, vectors, added,
-        )  # fmt: skip
+    def _without(self, numbers: NDArray[np.int64]) -> Iterator[Entry]:
+        """Entries of videos but for their windows."""
+        videos, added = self.videos, self._all.numbers("added", self._all.live[numbers]).tolist()
+        for number, (facts, error, precision), when in zip(numbers.tolist(), self._texts(numbers), added, strict=True):
+            yield Entry(
+                videos.ids[number], videos.paths[number], "video", _known(videos.sizes[number]),
+                _known(videos.modified[number]), precision, facts, error, added=when,
+            )  # fmt: skip
 
 
 def _size(file: Path) -> float:

@@ -14,10 +14,11 @@ from zsar_cli._version import __version__
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_yaml
 
-__all__ = ["SETTINGS", "LibrarySpec", "StoredModel", "is_library"]
+__all__ = ["PRECISION", "SETTINGS", "LibrarySpec", "StoredModel", "is_library"]
 
 FORMAT = 1
 SETTINGS = "library.yaml"
+PRECISION = "kept as float16"  # of all results on a library, whatever computed its embeddings
 
 
 @dataclass(frozen=True)

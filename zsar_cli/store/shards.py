@@ -320,8 +320,7 @@ def _windows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
 
 def lost(folder: Path) -> list[Path]:
     """Windows whose videos are not known: their other file is gone, or a killed process had not written it yet."""
-    known = {*_names(folder, _VIDEOS), *_names(folder, _JOURNAL)}
-    return [folder / f"{name}{_WINDOWS}" for name in _names(folder, _WINDOWS) if name not in known]
+    return _alone(folder, _WINDOWS)
 
 
 def recover(folder: Path) -> None:
@@ -345,11 +344,14 @@ def remove_shards(folder: Path, shards: Sequence[Shard]) -> None:
     for shard in shards:
         for file in shard.files:
             file.unlink(missing_ok=True)
-    alive = {*_names(folder, _JOURNAL), *_names(folder, _VIDEOS)}
-    for suffix in (_WINDOWS, f"{_WINDOWS}{_PART}", f"{_VIDEOS}{_PART}"):
-        for name in _names(folder, suffix):
-            if name not in alive:
-                (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    for file in _alone(folder, _WINDOWS, f"{_WINDOWS}{_PART}", f"{_VIDEOS}{_PART}"):
+        file.unlink(missing_ok=True)
+
+
+def _alone(folder: Path, *suffixes: str) -> list[Path]:
+    """Files that belong to no shard and to no journal."""
+    known = {*_names(folder, _JOURNAL), *_names(folder, _VIDEOS)}
+    return [folder / f"{name}{suffix}" for suffix in suffixes for name in _names(folder, suffix) if name not in known]
 
 
 def _seal(folder: Path, name: str) -> None:
