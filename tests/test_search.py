@@ -207,6 +207,7 @@ def test_moments_are_written_and_cut(zsar_here: Here, library: Path, tmp_path: P
 
 def test_the_table_names_moments_best_first(zsar_here: Here, library: Path, tmp_path: Path) -> None:
     lines = zsar_here("search", library, "riding a bike", "--top", 2, "-q").stdout.splitlines()
+    assert lines.pop(0).split() == ["#", "z", "similarity", "when", "video"]
     assert [line.split()[0] for line in lines] == ["1", "2"]
     assert all(str(tmp_path / "films") in line and " - 0:0" in line for line in lines)
 

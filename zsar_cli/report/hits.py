@@ -70,13 +70,14 @@ def _values(hit: Hit) -> dict[str, Any]:
 
 
 def _table(hits: Sequence[Hit], mark: str) -> str:
-    """Rank, z with a bar, time and path; a bar on a terminal alone."""
+    """Rank, z, similarity, time and path under their names; a bar of z on a terminal alone."""
     best = max((hit.z for hit in hits), default=1.0)
     times = [f"{time_text(hit.start)} - {time_text(hit.end)}" for hit in hits]
     width = max(map(len, times), default=0)
-    rows = []
+    bars = bool(mark) and best > 0
+    rows = [f"{'#':>3}  {'z':>5}  similarity{' ' * (_BAR + 2) * bars}  {'when':<{width}}  video\n"] if hits else []
     for rank, (hit, when) in enumerate(zip(hits, times, strict=True), start=1):
-        bar = f"  {(mark * round(_BAR * max(hit.z, 0.0) / best)):{_BAR}}" if mark and best > 0 else ""
-        score = f"{rank:>3}  z {hit.z:>5.2f}  {hit.similarity:>6.2f}{bar}"
+        bar = f"  {(mark * round(_BAR * max(hit.z, 0.0) / best)):{_BAR}}" if bars else ""
+        score = f"{rank:>3}  {hit.z:>5.2f}  {hit.similarity:>10.2f}{bar}"
         rows.append(f"{score}  {when:>{width}}  {printable(hit.path)}\n")
     return "".join(rows)
