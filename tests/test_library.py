@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,6 +30,8 @@ from zsar_cli.errors import InputError
 from zsar_cli.labels import LabelSet
 from zsar_cli.store.library import Library
 from zsar_cli.transfer.segments import SegmentSettings
+from zsar_cli.video.content import content_digest
+from zsar_cli.video.workers import DecodePool
 
 Here = Callable[..., Finished]
 TESTS = Path(__file__).parent
@@ -107,7 +110,8 @@ def test_what_is_known_is_not_read_again(home: Path, tmp_path: Path, monkeypatch
         raise AssertionError("a file was opened")
 
     monkeypatch.setattr(adding, "content_digest", never)
-    assert set(add(tmp_path / "lib", paths_in(home)).values()) == {"known"}
+    known = dict.fromkeys(("0.mp4", "1.mp4", "2.mp4", "3.mp4"), "known")
+    assert add(tmp_path / "lib", paths_in(home)) == {**known, "bad.mp4": "failed before"}
     assert sorted((tmp_path / "lib" / "shards").iterdir()) == before
 
 
@@ -120,7 +124,8 @@ def test_moved_copied_and_changed_files_are_told_apart(home: Path, tmp_path: Pat
     os.utime(home / "3.mp4")
     found = add(library, paths_in(home))
     assert found == {
-        **dict.fromkeys(("1.mp4", "3.mp4", "bad.mp4"), "known"),
+        **dict.fromkeys(("1.mp4", "3.mp4"), "known"),
+        "bad.mp4": "failed before",
         "moved.mp4": "moved",
         "copy.mp4": "copy",
         "2.mp4": "added",
@@ -175,7 +180,7 @@ def test_two_files_of_one_content_are_kept_once(home: Path, tmp_path: Path) -> N
 def test_failures_are_kept_and_tried_again_when_asked(home: Path, tmp_path: Path) -> None:
     library = tmp_path / "lib"
     add(library, paths_in(home))
-    assert add(library, paths_in(home))["bad.mp4"] == "known"
+    assert add(library, paths_in(home))["bad.mp4"] == "failed before"
     assert add(library, paths_in(home), again=True)["bad.mp4"] == "failed"
     with classifier() as one:
         (failure,) = [video for video in stored_videos(Library(library), one) if isinstance(video, InputError)]
@@ -319,7 +324,8 @@ def test_the_command_line_from_end_to_end(zsar_here: Here, home: Path, tmp_path:
     added = zsar_here("library", "add", library, home, *options, code=3)
     assert "4 added, 1 failed" in added.prose and "bad.mp4" in added.prose
     again = zsar_here("library", "add", library, home)
-    assert "5 known" in again.prose and "1 of its videos failed before; --again tries" in again.prose
+    assert "4 known, 1 failed before; --again tries once more what failed" in again.prose
+    assert "4 known, 1 failed" in zsar_here("library", "add", library, home, "--again", code=3).prose
     about = zsar_here("library", "info", library).stdout
     assert "videos   4, and 1 that failed" in about and f"failed   {home / 'bad.mp4'}" in about
 
@@ -394,8 +400,28 @@ def test_vectors_go_to_other_tools(zsar_here: Here, home: Path, tmp_path: Path) 
     assert "written as .parquet or .npz" in zsar_here("library", "export", library, "-o", "x.csv", code=2).prose
 
 
-def test_a_library_of_nothing_is_said_to_be_empty(zsar_here: Here, tmp_path: Path) -> None:
+def test_a_library_of_nothing_is_not_made(zsar_here: Here, home: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    zsar_here("library", "add", tmp_path / "lib", tmp_path / "empty", code=1)
-    assert "is empty" in zsar_here("search", tmp_path / "lib", "running", code=2).prose
+    failed = zsar_here("library", "add", tmp_path / "lib", tmp_path / "empty", tmp_path / "absent", code=1)
+    assert "empty" in failed.prose and "absent" in failed.prose and not (tmp_path / "lib").exists()
     assert "no library" in zsar_here("search", tmp_path / "empty", "running", code=2).prose
+    zsar_here("library", "add", tmp_path / "lib", home / "0.mp4")
+    zsar_here("library", "remove", tmp_path / "lib", home)
+    assert "is empty" in zsar_here("search", tmp_path / "lib", "running", code=2).prose
+
+
+def test_a_new_file_is_digested_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    stream = DecodePool.stream
+
+    def watched(pool: DecodePool, paths: Any, choose: Any, *more: Any) -> Any:
+        asked.append(choose)
+        return stream(pool, paths, choose, *more)
+
+    monkeypatch.setattr(DecodePool, "stream", watched)
+    add(tmp_path / "lib", paths_in(home))
+    assert asked == [None]  # nobody waits for a digest by the decode process
+    library = Library(tmp_path / "lib")
+    with classifier() as one:
+        kept = {video[0].facts.content for video in stored_videos(library, one) if not isinstance(video, InputError)}
+    assert kept == {content_digest(path) for path in paths_in(home) if not path.endswith("bad.mp4")}

@@ -95,9 +95,10 @@ def add(
 ) -> int:
     """Read videos and keep their embeddings in a library, which is made where there is none.
 
-    What is in it already is not read again, wherever it lies by now; what changed is replaced. A job that was killed
-    is gone on with by the same command, and several may add at once. Which models, and which windows of a video, is
-    settled when the library is made.
+    What is in it already is not read again, wherever it lies by now; what changed is replaced. What failed before is
+    counted and left alone, unless by --again; the exit code speaks of this run. A job that was killed is gone on with
+    by the same command, and several may add at once. Which models, and which windows of a video, is settled when the
+    library is made.
 
     Example: zsar library add films.lib films/
     """
@@ -110,6 +111,11 @@ def add(
     scale.check()
     inputs = [item for item in find_inputs(paths, sys.stdin) if not isinstance(item, str) or mine(item)]
     there = Library(library) if is_library(library) else None
+    absent = [item for item in inputs if isinstance(item, InputError)]
+    if there is None and inputs and len(absent) == len(inputs):  # nothing is made of nothing
+        for error in absent:
+            messages.error(str(error))
+        return 1
     chosen = options.ModelOptions(model=model, seen_labels=seen_labels)
     classifier = open_classifier(messages, chosen, compute, reading if there else in_windows(reading), there)
     from zsar_cli.engine.adding import add_videos, make_library
@@ -122,15 +128,18 @@ def add(
             outcomes = add_videos(into, classifier, inputs, again)
         counts = _counted(outcomes, len(inputs), messages)
     into.forget()
-    if prune and any(isinstance(item, InputError) for item in inputs):
+    if prune and absent:
         messages.warning("--prune: nothing is taken out, because not all of the paths were found; is a disk missing?")
     elif prune:
         counts["taken out"] = _prune(into, paths)
+    return _ended(library, counts, messages)
+
+
+def _ended(library: Path, counts: Counter[str], messages: Messages) -> int:
+    """Say what became of the videos; the exit code is that of this run, not of what failed before."""
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    messages.info(f"{library}: {told or 'nothing to add'}")
-    failed_before = counts["known"] and int(into.videos.failed.sum()) - counts["failed"]
-    if failed_before > 0 and not again:
-        messages.info(f"{failed_before} of its videos failed before; --again tries them once more")
+    again = "; --again tries once more what failed" if counts["failed before"] else ""
+    messages.info(f"{library}: {told or 'nothing to add'}{again}")
     if not counts["failed"]:
         return 0
     return 1 if counts["failed"] == counts.total() else SOME_FAILED
@@ -147,7 +156,7 @@ def _on_ray(
 
 
 def _counted(outcomes: Generator[Outcome, None, None], total: int, messages: Messages) -> Counter[str]:
-    counts: Counter[str] = Counter(dict.fromkeys(("added", "known", "copy", "moved", "failed"), 0))
+    counts: Counter[str] = Counter(dict.fromkeys(("added", "known", "copy", "moved", "failed before", "failed"), 0))
     try:
         with messages.progress(total) as progress:
             _count(outcomes, counts, progress, messages)

@@ -33,7 +33,8 @@ class Outcome:
 
     Args:
         path: as it was given.
-        what: "added", "known", "copy" (of a file that is in the library), "moved" or "failed".
+        what: "added", "known", "copy" (of a file that is in the library), "moved", "failed", or "failed before", when
+            another job tried.
         error: why it failed.
     """
 
@@ -129,12 +130,12 @@ class Adder:
             if isinstance(item, InputError):
                 yield Outcome(item.path, "failed", item)
             elif self._unchanged(item):
-                yield Outcome(item, "known")
+                yield Outcome(item, self._as_before(self._id_of[os.path.abspath(item)]))
             else:
                 unknown.append(item)
         skipped: deque[Outcome] = deque()
         waiting: deque[tuple[str, str, FileState | None]] = deque()
-        for result in self._pipeline.embed(self._new(unknown, skipped, waiting)):
+        for result in self._pipeline.embed(self._new(unknown, skipped, waiting), digests=False):
             yield self._take(result, *waiting.popleft())
             while skipped:
                 yield skipped.popleft()
@@ -177,6 +178,10 @@ class Adder:
             waiting.append((path, content, state))
             yield path
 
+    def _as_before(self, content: str) -> str:
+        """What is said of a file that is as it was when it was read."""
+        return "failed before" if content in self._failed else "known"
+
     def _known(self, name: str, content: str, state: FileState | None) -> str | None:
         """What became of a file whose content is in the library; None where it is to be read."""
         if content not in self._path_of or (self._again and content in self._failed):
@@ -184,13 +189,13 @@ class Adder:
         old = self._path_of[content]
         if self._stands(old, content):
             if old == name:
-                return "known"
+                return self._as_before(content)
             if name not in self._id_of:
                 return "copy"
         # A library knows what is at a path by the latest entry about it, so what came to a known path is said anew.
         self._write(_entry(content, name, state, kind="moved"))
         self._place(name, content, state)
-        return "known" if old == name else "moved"
+        return self._as_before(content) if old == name else "moved"
 
     def _place(self, name: str, content: str, state: FileState | None) -> None:
         """From now on this content is at this path."""

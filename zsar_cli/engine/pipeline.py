@@ -123,18 +123,23 @@ class Pipeline:
         self._lock = threading.Lock()  # of the pool
         self.computing = threading.Lock()  # of the models
 
-    def embed(self, inputs: Iterable[str | Excerpt | InputError], watch: Watch | None = None) -> Iterator[Result]:
+    def embed(
+        self, inputs: Iterable[str | Excerpt | InputError], watch: Watch | None = None, digests: bool = True
+    ) -> Iterator[Result]:
         """Each video's embeddings, one for each model, or why there are none, in the order of `inputs`.
 
         Args:
             inputs: paths or parts of files, read as they are needed, and earlier failures, which keep their place.
             watch: sees windows as they are encoded, those of different files mixed; nothing of cached videos. Those of
                 a long file come in any order, and again where damage was found in it.
+            digests: whether the content of each file is wanted in its facts. A caller without a cache who has digested
+                the files itself saves reading them once more.
         """
         job = _Job(self, watch)
+        choose = job.choose if digests or self.cache is not None else None
         hold = lambda: job.held > BUFFER  # noqa: E731
         events: Generator[tuple[int, Any], None, None] = self._decoders().stream(
-            job.numbered(inputs), job.choose, hold, self.settings.hashes
+            job.numbered(inputs), choose, hold, self.settings.hashes
         )
         try:
             for number, event in events:
