@@ -28,6 +28,7 @@ from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.engine.stored import classify_stored, stored_videos
 from zsar_cli.errors import InputError
 from zsar_cli.labels import LabelSet
+from zsar_cli.report.vectors import write_vectors
 from zsar_cli.store.library import Library
 from zsar_cli.transfer.segments import SegmentSettings
 from zsar_cli.video.content import content_digest
@@ -425,3 +426,19 @@ def test_a_new_file_is_digested_once(home: Path, tmp_path: Path, monkeypatch: py
     with classifier() as one:
         kept = {video[0].facts.content for video in stored_videos(library, one) if not isinstance(video, InputError)}
     assert kept == {content_digest(path) for path in paths_in(home) if not path.endswith("bad.mp4")}
+
+
+def test_names_that_are_no_text_are_exported_as_they_are(home: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff\xfe.mp4")
+    try:
+        os.rename(home / "0.mp4", home / name)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    add(tmp_path / "lib", paths_in(home))
+    write_vectors(Library(tmp_path / "lib"), tmp_path / "out.npz")
+    write_vectors(Library(tmp_path / "lib"), tmp_path / "out.parquet")
+    assert str(home / name) in np.load(tmp_path / "out.npz")["path"].tolist()
+    table = pq.read_table(tmp_path / "out.parquet")
+    raw = dict(zip(table.column("path").to_pylist(), table.column("path_bytes").to_pylist(), strict=True))
+    assert raw.pop(str(home / "\ufffd\ufffd.mp4")) == os.fsencode(home / name)
+    assert set(raw.values()) == {None}

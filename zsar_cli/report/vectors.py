@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from zsar_cli.errors import OutputError, UsageError
 from zsar_cli.report.output import check_target
@@ -25,6 +24,9 @@ __all__ = ["write_vectors"]
 
 def write_vectors(library: Library, target: Path, overwrite: bool = False) -> None:
     """Columns `path`, `start`, `end` (seconds), and for each model one of its fingerprint, float16 [D].
+
+    A path that is no text has its bytes in a further column of Parquet, `path_bytes`, and in NumPy's file surrogates in
+    their place, as in Python.
 
     Args:
         target: .parquet, or .npz with an array for each column.
@@ -51,17 +53,21 @@ def write_vectors(library: Library, target: Path, overwrite: bool = False) -> No
 def _to_parquet(library: Library, target: Path) -> None:
     fields = [pa.field("path", pa.string()), pa.field("start", pa.float64()), pa.field("end", pa.float64())]
     fields += [pa.field(name, pa.list_(pa.float16(), width)) for name, width in library.spec.columns]
-    schema = pa.schema(fields)
+    odd = any(_text(path) != path for path in library.videos.paths)
+    schema = pa.schema([*fields, pa.field("path_bytes", pa.binary())] if odd else fields)
     names = [name for name, _ in library.spec.columns]
     with pq.ParquetWriter(target, schema, use_dictionary=["path"], write_statistics=False) as writer:
         for block in library.blocks(names):
-            columns = [pa.array(_paths(library, block)), *map(pa.array, block.spans.T), *map(to_arrow, block.vectors)]
+            paths = _paths(library, block)
+            columns = [pa.array(map(_text, paths)), *map(pa.array, block.spans.T), *map(to_arrow, block.vectors)]
+            if odd:
+                columns.append(pa.array([None if _text(path) == path else os.fsencode(path) for path in paths]))
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _to_npz(library: Library, target: Path) -> None:
     rows = int(library.videos.counts.sum())
-    longest = max((len(_text(path)) for path in library.videos.paths), default=1)
+    longest = max(map(len, library.videos.paths), default=1)
     with zipfile.ZipFile(target, "w") as archive:
 
         def add(name: str, kind: Any, shape: Sequence[int], parts: Iterator[Any]) -> None:
@@ -71,16 +77,17 @@ def _to_npz(library: Library, target: Path) -> None:
                 for part in parts:
                     file.write(np.ascontiguousarray(part, kind).tobytes())
 
-        add("path", f"<U{longest}", (), (_paths(library, block) for block in library.blocks([])))
+        add("path", f"<U{longest}", (), (np.array(_paths(library, block)) for block in library.blocks([])))
         add("start", "<f8", (), (block.spans[:, 0] for block in library.blocks([])))
         add("end", "<f8", (), (block.spans[:, 1] for block in library.blocks([])))
         for name, width in library.spec.columns:
             add(name, "<f2", (width,), (block.vectors[0] for block in library.blocks([name])))
 
 
-def _paths(library: Library, block: Block) -> NDArray[np.str_]:
+def _paths(library: Library, block: Block) -> list[str]:
     """Of each window."""
-    return np.repeat([_text(library.videos.paths[number]) for number in block.videos.tolist()], block.counts)
+    counts = zip(block.videos.tolist(), block.counts.tolist(), strict=True)
+    return [library.videos.paths[number] for number, count in counts for _ in range(count)]
 
 
 def _text(path: str) -> str:
