@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import subprocess
@@ -75,6 +76,25 @@ def content(library: Library) -> dict[str, tuple[str, int]]:
 def test_what_is_written_is_there_at_once(library: Library, sealed: bool) -> None:
     write(library, entry("a", "/a", 3), entry("b", "/b", 1), sealed=sealed)
     assert content(library) == {"/a": ("a", 3), "/b": ("b", 1)}
+
+
+def test_reading_imports_no_pandas(library: Library, tmp_path: Path) -> None:
+    write(library, entry("a", "/a", 3), entry("b", "/b", 1), sealed=True)
+    write(library, entry("a", "/c", 3), sealed=False)
+    (tmp_path / "pandas.py").write_text("raise SystemExit('pandas was imported')")
+    program = """
+import sys
+from pathlib import Path
+import numpy as np
+from zsar_cli.store.library import Library
+library = Library(Path(sys.argv[1]))
+print(sorted(library.videos.paths), len(library.details(np.arange(2))))
+print(sum(len(block.spans) for block in library.blocks(["fake-1"])))
+"""
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-c", program, str(library.folder)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("['/b', '/c'] 2\n4\n", "")
 
 
 def test_the_latest_word_on_a_content_and_on_a_path_counts(library: Library) -> None:

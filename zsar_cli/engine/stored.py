@@ -15,8 +15,8 @@ from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import InputError
 from zsar_cli.records import VideoRecord
 from zsar_cli.store.ahead import one_ahead
+from zsar_cli.store.arrow import Half
 from zsar_cli.store.library import Block, Library
-from zsar_cli.store.shards import Half
 from zsar_cli.video.types import VideoFacts
 
 __all__ = ["classify_stored", "stored_videos", "to_tensor"]

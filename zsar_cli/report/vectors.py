@@ -16,8 +16,8 @@ from numpy.lib import format as npy
 
 from zsar_cli.errors import OutputError, UsageError
 from zsar_cli.report.output import check_target
+from zsar_cli.store.arrow import to_arrow
 from zsar_cli.store.library import Block, Library
-from zsar_cli.store.shards import to_arrow
 
 __all__ = ["write_vectors"]
 

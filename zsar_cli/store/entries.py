@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zsar_cli.store.arrow import places, plain_numbers
 from zsar_cli.store.shards import Shard, no_videos
 
 __all__ = ["Entries", "Videos", "fold"]
@@ -69,21 +70,24 @@ class Entries:
 
     def numbers(self, column: str, entries: NDArray[np.int64]) -> NDArray[np.int64]:
         """Of a column of whole numbers; -1 where there is none."""
-        return np.asarray(self.table.column(column).take(entries).fill_null(-1)).astype(np.int64)
+        mine = self.table.column(column).take(places(entries))
+        found = np.full(len(entries), -1)
+        found[_given(mine)] = plain_numbers(mine.drop_null())
+        return found
 
     def paths(self, entries: NDArray[np.int64]) -> list[str]:
         """Their paths."""
-        here = self.table.take(entries)
+        here = self.table.take(places(entries))
         paths: list[str] = here.column("path").to_pylist()
         raw = here.column("path_bytes")
-        for number in np.flatnonzero(np.asarray(raw.is_valid())):
+        for number in np.flatnonzero(_given(raw)):
             paths[number] = raw[number].as_py().decode("utf-8", "surrogateescape")
         return paths
 
     def videos(self) -> Videos:
         """Those that count."""
-        ids: list[str] = self.table.column("id").take(self.live).to_pylist()
-        failed = np.asarray(self.table.column("error").take(self.source).is_valid())
+        ids: list[str] = self.table.column("id").take(places(self.live)).to_pylist()
+        failed = _given(self.table.column("error").take(places(self.source)))
         sizes, modified = self.numbers("size", self.live), self.numbers("modified", self.live)
         return Videos(self.paths(self.live), ids, sizes, modified, failed, self.numbers("windows", self.source))
 
@@ -96,12 +100,11 @@ def fold(shards: Sequence[Shard]) -> Entries:
         return Entries(tuple(shards), no_videos(_COLUMNS), none, none, none, none, none)
     shard = np.repeat(np.arange(len(shards)), [table.num_rows for table in tables])
     row = np.concatenate([np.arange(table.num_rows) for table in tables])
-    first = np.concatenate([_starts(np.asarray(table.column("windows"))) for table in tables])
+    first = np.concatenate([_starts(plain_numbers(table.column("windows"))) for table in tables])
     table = pa.concat_tables(tables).combine_chunks()
     of_id, of_path = (_codes(table.column(name)) for name in ("id", "path"))
-    kind = np.asarray(table.column("kind").dictionary_encode().combine_chunks().dictionary)[
-        _codes(table.column("kind"))]  # fmt: skip
-    order = np.lexsort((row, shard, np.asarray(table.column("added"))))
+    kind = np.array(table.column("kind").to_pylist())
+    order = np.lexsort((row, shard, plain_numbers(table.column("added"))))
     counts = _latest(of_id, order) & _latest(of_path, order) & (kind != "removed")
     live = order[counts[order]]
     source = _last_rows(of_id, order[kind[order] == "video"], int(of_id.max()) + 1)[of_id[live]]
@@ -114,7 +117,12 @@ def _starts(counts: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Equal numbers for equal values."""
-    return np.asarray(column.combine_chunks().dictionary_encode().indices).astype(np.int64)
+    return plain_numbers(column.combine_chunks().dictionary_encode().indices).astype(np.int64)
+
+
+def _given(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which rows have a value."""
+    return plain_numbers(column.is_valid().cast(pa.uint8())).astype(bool)
 
 
 def _last_rows(codes: NDArray[np.int64], order: NDArray[np.int64], size: int) -> NDArray[np.int64]:

@@ -24,17 +24,16 @@ from numpy.typing import NDArray
 
 from zsar_cli.errors import OutputError, UsageError, ZsarError
 from zsar_cli.store.ahead import one_ahead
+from zsar_cli.store.arrow import Half, places, plain_numbers, to_numpy
 from zsar_cli.store.entries import Entries, Videos, fold
 from zsar_cli.store.library_spec import SETTINGS, LibrarySpec, is_library
 from zsar_cli.store.shards import (
     Entry,
-    Half,
     Shard,
     list_shards,
     lost,
     recover,
     remove_shards,
-    to_numpy,
     write_shard,
 )
 
@@ -132,7 +131,7 @@ class Library:
         found: list[tuple[str | None, ...]] = [()] * len(videos)
         for number in np.unique(every.shard[source]):
             mine = np.flatnonzero(every.shard[source] == number)
-            table = self._about(int(number)).take(every.row[source[mine]])
+            table = self._about(int(number)).take(places(every.row[source[mine]]))
             rows = zip(*(table.column(name).to_pylist() for name in _TEXTS), strict=True)
             for place, row in zip(mine.tolist(), rows, strict=True):
                 found[place] = row
@@ -242,7 +241,7 @@ class Library:
     def _problems(self, shard: Shard) -> Iterator[str]:
         """Of one shard."""
         videos = shard.videos()
-        counts = np.asarray(videos.column("windows"))
+        counts = plain_numbers(videos.column("windows"))
         expected = np.repeat(np.asarray(videos.column("id")), counts)
         columns = ["start", "end", *(name for name, _ in self.spec.columns)]
         found = 0
@@ -279,15 +278,12 @@ class Library:
         every = self._all
         moved = every.live[np.isin(every.shard[every.live], old) & ~np.isin(every.shard[every.source], old)]
         ids = every.table.column("id")
-        elsewhere = set(ids.take(np.flatnonzero(~np.isin(every.shard, old))).to_pylist())
+        elsewhere = set(ids.take(places(np.flatnonzero(~np.isin(every.shard, old)))).to_pylist())
         dead = np.setdiff1d(np.flatnonzero(np.isin(every.shard, old)), np.concatenate([every.live, every.source]))
-        alive = set(ids.take(every.live).to_pylist())
+        alive = set(ids.take(places(every.live)).to_pylist())
         for kind, entries in (("removed", dead), ("moved", moved)):
-            sizes, modified = every.numbers("size", entries), every.numbers("modified", entries)
-            rows = zip(
-                ids.take(entries).to_pylist(), every.paths(entries), sizes, modified, every.numbers("added", entries),
-                strict=True,
-            )  # fmt: skip
+            numbers = (every.numbers(name, entries) for name in ("size", "modified", "added"))
+            rows = zip(ids.take(places(entries)).to_pylist(), every.paths(entries), *numbers, strict=True)
             for one, path, size, changed, added in rows:
                 if kind == "moved" or (one in elsewhere and one not in alive):
                     yield Entry(one, path, kind, _known(size), _known(changed), added=int(added))
@@ -329,7 +325,7 @@ def _block(
     columns: Sequence[str], widths: Mapping[str, int],
 ) -> Block:  # fmt: skip
     """The windows of some videos in a group, whose rows begin at `first`."""
-    spans = np.stack([np.asarray(table.column(name)) for name in ("start", "end")], axis=1)
+    spans = np.stack([plain_numbers(table.column(name)) for name in ("start", "end")], axis=1)
     vectors = tuple(to_numpy(table.column(name).combine_chunks(), widths[name]) for name in columns)
     if counts.sum() < table.num_rows:
         kept = np.concatenate([np.arange(start, start + count) for start, count in zip(first, counts, strict=True)])

@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zsar_cli.errors import OutputError, ZsarError
+from zsar_cli.store.arrow import Half, plain_numbers, to_arrow, to_numpy
 
 __all__ = [
     "Columns",
     "Entry",
-    "Half",
     "Journal",
     "Shard",
     "list_shards",
@@ -37,12 +37,9 @@ __all__ = [
     "no_videos",
     "recover",
     "remove_shards",
-    "to_arrow",
-    "to_numpy",
     "write_shard",
 ]
 
-Half = NDArray[np.float16]
 Columns = Sequence[tuple[str, int]]  # of windows: the name of each column of embeddings, and its width D
 
 GROUP = 16_000_000  # bytes of embeddings that are read at a time, about; videos are never parted
@@ -373,7 +370,7 @@ def _entries(rows: pa.Table, columns: Columns) -> Iterator[Entry]:
         values = batch.select(range(len(_OF_VIDEO))).to_pylist()[0]
         raw, count = values.pop("path_bytes"), values.pop("windows")
         path = values["path"] if raw is None else raw.decode("utf-8", "surrogateescape")
-        spans = np.stack([np.asarray(batch.column(name).flatten()) for name in ("start", "end")], axis=1)
+        spans = np.stack([plain_numbers(batch.column(name).flatten()) for name in ("start", "end")], axis=1)
         vectors = tuple(to_numpy(batch.column(name).flatten(), width) for name, width in columns)
         yield Entry(**{**values, "path": path}, spans=spans if count else None, vectors=vectors if count else ())
 
@@ -389,17 +386,6 @@ def _journal_rows(file: Path) -> pa.Table:
         with contextlib.suppress(pa.ArrowInvalid, OSError, EOFError):  # the end is torn
             batches.extend(stream)
         return pa.Table.from_batches(batches, stream.schema)
-
-
-def to_numpy(column: pa.Array, width: int) -> Half:
-    """Embeddings [N, D] of a column, not copied."""
-    values: Half = column.flatten().to_numpy(zero_copy_only=True).reshape(-1, width)
-    return values
-
-
-def to_arrow(rows: Half) -> pa.Array:
-    """The same the other way round."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
 
 
 def _vector(width: int) -> pa.DataType:
