@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fake_model import FakeModel
 from videos import corrupted, folder, read_code, truncated, write_video
 
 from zsar_cli.engine import pipeline as pipeline_module
+from zsar_cli.engine.encoding import stacked
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import FrameModel
@@ -40,6 +42,9 @@ def embed(
 
 def path_of(item: Embedding | InputError) -> str:
     return item.path if isinstance(item, InputError) else item.facts.path
+
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.fixture(scope="module")
@@ -380,3 +385,24 @@ def test_vectors_do_not_depend_on_how_many_processes_share_a_long_file(
     assert isinstance(alone, Embedding) and isinstance(shared, Embedding)
     assert shared.facts == alone.facts and torch.equal(shared.spans, alone.spans)
     torch.testing.assert_close(shared.windows, alone.windows)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+def test_frames_become_one_tensor_that_a_gpu_copies_at_once(device: str) -> None:
+    frames = [np.full((4, 4, 3), number, np.uint8) for number in range(3)]
+    whole = stacked(frames, torch.device(device))
+    assert whole.dtype == torch.uint8 and whole.device.type == "cpu"
+    assert torch.equal(whole, torch.from_numpy(np.stack(frames))) and whole.is_pinned() == (device == "cuda")
+
+
+def test_pinned_memory_is_asked_for_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def empty(*shape: object, pin_memory: bool, **more: object) -> torch.Tensor:
+        asked.append(pin_memory)
+        return torch.zeros(*shape, **more)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(torch, "empty", empty)
+    for device in ("cpu", "cuda:0", "mps"):
+        stacked([np.ones((4, 4, 3), np.uint8)], torch.device(device))
+    assert asked == [False, True, False]

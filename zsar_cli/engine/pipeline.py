@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from zsar_cli.digests import FileState, digest
-from zsar_cli.engine.encoding import encode
+from zsar_cli.engine.encoding import encode, stacked
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import VideoModel
 from zsar_cli.store.cache import EmbeddingCache
@@ -317,9 +316,10 @@ class _Job:
 
     def _encode(self, model: int, parts: list[tuple[int, WindowBatch]]) -> None:
         whole = together([part for _, part in parts])
-        frames, shown = torch.from_numpy(np.stack(whole.frames)), torch.from_numpy(whole.shown)
+        encoder = self._pipeline.models[model]
+        frames, shown = stacked(whole.frames, encoder.device), torch.from_numpy(whole.shown)
         with self._pipeline.computing:
-            results = encode(self._pipeline.models[model], frames, shown, self._pipeline.batch_size)
+            results = encode(encoder, frames, shown, self._pipeline.batch_size)
         for number, part in parts:
             mine, results = results[: len(part.windows)], results[len(part.windows) :]
             wrong = next((one for one in mine if isinstance(one, str)), None)

@@ -63,7 +63,7 @@ class BuiltinModel(FrameModel):
     @torch.inference_mode()
     def encode_frames(self, frames: Tensor) -> Tensor:
         """uint8 [F, S, S, 3] -> float32 [F, 1280]: pooled features, less their expectation."""
-        images = frames.permute(0, 3, 1, 2).to(self.device)
+        images = frames.permute(0, 3, 1, 2).to(self.device, non_blocking=frames.is_pinned())
         return in_parts(self._features, images).cpu() - self._origin
 
     def _features(self, images: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class Preprocess:
 
     def apply(self, frames: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
         """uint8 [.., S, S, 3] -> [.., 3, S, S] of `dtype` on `device`; the arithmetic is float32."""
-        pixels = frames.to(device).movedim(-1, -3).float()
+        pixels = frames.to(device, non_blocking=frames.is_pinned()).movedim(-1, -3).float()
         mean = torch.tensor(self.mean, device=device).reshape(3, 1, 1)
         std = torch.tensor(self.std, device=device).reshape(3, 1, 1)
         return ((pixels * self.scale - self.offset - mean) / std).to(dtype)

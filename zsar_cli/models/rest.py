@@ -124,7 +124,7 @@ class RestVideoModel:
     @torch.inference_mode()
     def encode_video(self, windows: Tensor) -> Tensor:
         """uint8 [B, T, S, S, 3] -> float32 [B, D], unit rows (the mean of two where mirror images are read too)."""
-        frames = windows.to(self.device)
+        frames = windows.to(self.device, non_blocking=windows.is_pinned())
         views = [frames, frames.flip(3)] if self._mirror else [frames]
         rows = [F.normalize(self._model.encode_video(self._backbone(view)), dim=1) for view in views]
         return torch.stack(rows).mean(dim=0).float().cpu().clone()
