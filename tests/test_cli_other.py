@@ -347,3 +347,22 @@ def test_a_damaged_cache_is_named_and_costs_no_job(zsar_here: Here, banks: Path,
     assert report["cache"] == {"file": str(file), "state": message}
     zsar_here("cache", "clear", variables=where, code=0)
     assert not file.exists()
+
+
+# --- localize into a folder ---
+
+
+def test_captions_of_several_videos_are_files_of_one_folder(zsar_here: Here, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        videos.write_video(tmp_path / name, frames=50)
+    (tmp_path / "bad.mp4").write_text("no video")
+    (tmp_path / "captions").mkdir()
+    arguments = ["localize", tmp_path, *label_options(), "--window", "0.5", "-f", "vtt", "-o"]
+    run = zsar_here(*arguments, tmp_path / "captions.vtt", code=2)
+    assert "holds one video, and 3 were given; name one, give -o a folder that exists" in run.prose
+    run = zsar_here(*arguments, tmp_path / "captions", code=3)
+    assert sorted(path.name for path in (tmp_path / "captions").iterdir()) == ["a.vtt", "b.vtt"]
+    assert all(path.read_text("utf-8").startswith("WEBVTT\n") for path in (tmp_path / "captions").iterdir())
+    assert "3 videos: 2 localized, 1 failed" in run.prose
+    run = zsar_here(*arguments, tmp_path / "captions", code=1)
+    assert "a.vtt exists; --overwrite replaces it" in run.prose

@@ -14,9 +14,18 @@ from pathlib import Path
 import pytest
 from test_report import DONE, FAILED, RUN
 
-from zsar_cli.errors import MissingExtraError, UsageError
+from zsar_cli.errors import MissingExtraError, OutputError, UsageError
 from zsar_cli.records import Segment
-from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS, check_format, check_paths, format_for, open_writer
+from zsar_cli.report.formats import (
+    FORMATS,
+    SEGMENT_FORMATS,
+    check_format,
+    check_paths,
+    format_for,
+    is_folder,
+    open_folder,
+    open_writer,
+)
 
 SEGMENTS = (
     Segment("riding a bike", 0.1 + 0.2, 2.5, 4.123456789, 1.5, 1.25),
@@ -27,6 +36,7 @@ TIMED = replace(DONE, segments=SEGMENTS)
 NOTHING = replace(DONE, path="other.avi", segments=())
 CAPTIONS = ("vtt", "srt", "audacity")
 OF_ONE_VIDEO = (*CAPTIONS, "edl", "elan")
+SUFFIXES = {"vtt": ".vtt", "srt": ".srt", "audacity": ".txt", "edl": ".edl", "elan": ".eaf"}
 
 
 def written(format, tmp_path, *records):
@@ -240,3 +250,38 @@ def test_suffixes():
     assert format_for(Path("a.json"), segments=True) == "json"
     with pytest.raises(UsageError, match="its suffix names no format"):
         format_for(Path("a.vtt"))
+
+
+# --- a folder of files ---
+
+
+@pytest.mark.parametrize("format", OF_ONE_VIDEO)
+def test_a_folder_takes_a_file_per_video(format, tmp_path):
+    records = [TIMED, FAILED, NOTHING]
+    assert is_folder(format, tmp_path) and not is_folder(format, tmp_path / "none") and not is_folder(format, None)
+    check_paths(format, [record.path for record in records], tmp_path)
+    with open_folder(format, tmp_path, overwrite=False, run=RUN) as writer:
+        for record in records:
+            writer.write(record)
+            assert not list(tmp_path.glob("*.part"))  # whole as soon as its video is done
+    assert (writer.summary.done, writer.summary.failed) == (2, 1)
+    kept = {path.stem: path for path in tmp_path.iterdir()}
+    assert sorted(kept) == ["a b", "other"] and {path.suffix for path in kept.values()} == {SUFFIXES[format]}
+    for record in (TIMED, NOTHING):
+        with open_writer(format, tmp_path / "alone", overwrite=True, run=RUN) as alone:
+            alone.write(record)
+        assert kept[Path(record.path).stem].read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+def test_a_folder_is_none_for_a_format_of_many_videos(tmp_path):
+    assert not any(is_folder(format, tmp_path) for format in (*FORMATS, "activitynet", "labelstudio", "fiftyone"))
+
+
+def test_files_of_a_folder_that_cannot_be_are_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match=rf"a/x\.mp4 and b/X\.avi would both be {re.escape(str(tmp_path))}.X\.vtt"):
+        check_paths("vtt", ["a/x.mp4", "b/X.avi"], tmp_path)
+    (tmp_path / "y.srt").write_text("mine")
+    with pytest.raises(OutputError, match=r"y\.srt exists; --overwrite replaces it"):
+        check_paths("srt", ["x.mp4", "y.mp4"], tmp_path)
+    check_paths("srt", ["x.mp4", "y.mp4"], tmp_path, overwrite=True)
+    check_paths("vtt", ["x.mp4", "y.mp4"], tmp_path)

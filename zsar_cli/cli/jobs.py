@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zsar_cli.errors import InputError
     from zsar_cli.labels import LabelSet
     from zsar_cli.records import Run, VideoRecord
+    from zsar_cli.report.folder import FolderWriter
     from zsar_cli.report.writer import SortedWriter, Writer
     from zsar_cli.store.library import Library
 
@@ -83,25 +84,29 @@ class OutputOptions:
             UsageError: the format cannot be resumed.
             OutputError: see `check_target`.
         """
+        from zsar_cli.report.formats import is_folder
         from zsar_cli.report.output import check_target
         from zsar_cli.report.resume import check_resume
 
         if self.resume:
             check_resume(format, self.output, self.overwrite)
-        check_target(self.output, self.overwrite or self.resume)
+        if not is_folder(format, self.output):
+            check_target(self.output, self.overwrite or self.resume)
 
     def open(
         self, format: str, run: Run, inputs: Sequence[str | InputError], classifier: Classifier, messages: Messages,
         top_k: int | None = None,
-    ) -> tuple[Writer, Sequence[str | InputError]]:  # fmt: skip
+    ) -> tuple[Writer | FolderWriter, Sequence[str | InputError]]:  # fmt: skip
         """The writer, and the inputs that are to be done.
 
         Raises:
             ZsarError: see `open_writer` and `ResumedWriter`.
         """
-        from zsar_cli.report.formats import open_writer
+        from zsar_cli.report.formats import is_folder, open_folder, open_writer
         from zsar_cli.report.resume import ResumedWriter
 
+        if self.output is not None and is_folder(format, self.output):
+            return open_folder(format, self.output, overwrite=self.overwrite, run=run), inputs
         if not self.resume or self.output is None:
             return open_writer(format, self.output, overwrite=self.overwrite, run=run, top_k=top_k), inputs
         pipeline = classifier.pipeline
@@ -193,7 +198,7 @@ def run_job(
     records: Iterator[VideoRecord],
     inputs: Sequence[str | InputError],
     classifier: Classifier,
-    writer: Writer | SortedWriter,
+    writer: Writer | FolderWriter | SortedWriter,
     stop: StopOptions,
     messages: Messages,
     done: str,
@@ -207,7 +212,7 @@ def run_job(
         done: what a video is that did not fail, such as "classified".
         endless: whether inputs are added as they arrive, so that nobody knows how far the job is.
     """
-    hidden = writer.output.is_standard and one_place()  # results scroll by among the messages
+    hidden = writer.is_standard and one_place()  # results scroll by among the messages
     total = None if endless else len(inputs)
     counts = _Counts(inputs, done, writer.before)
     try:
@@ -227,7 +232,7 @@ def run_job(
 
 
 def _write_each(
-    records: Iterator[VideoRecord], writer: Writer | SortedWriter, counts: _Counts, stop: StopOptions,
+    records: Iterator[VideoRecord], writer: Writer | FolderWriter | SortedWriter, counts: _Counts, stop: StopOptions,
     messages: Messages, progress: Progressing, shown: bool,
 ) -> None:  # fmt: skip
     for record in records:

@@ -113,7 +113,8 @@ def localize(
     format = check_format(format, segments=True) if format else format_for(target.output, segments=True)
     target.check(format)
     library, inputs = find_videos(paths, target.resume)
-    check_paths(format, [item if isinstance(item, str) else item.path for item in inputs])
+    named = [item if isinstance(item, str) else item.path for item in inputs]
+    check_paths(format, named, target.output, target.overwrite)
     reading = reading if library is not None else in_windows(reading)
     classifier, labelled, run = make_ready(
         label_set, examples, models, compute, reading, decision, messages, library

@@ -20,7 +20,8 @@ class OneVideo(Writer):
         """Raises UsageError where there are several."""
         if len(paths) > 1:
             raise UsageError(
-                f"this format holds one video, and {len(paths)} were given; name one, or choose json, jsonl or csv"
+                f"this format holds one video, and {len(paths)} were given; name one, give -o a folder that exists "
+                "for a file of each, or choose json, jsonl or csv"
             )
 
     def _record(self, record: VideoRecord) -> bytes:

@@ -10,10 +10,16 @@ from typing import NamedTuple
 
 from zsar_cli.errors import UsageError
 from zsar_cli.records import Run
+from zsar_cli.report.caption_formats import OneVideo
+from zsar_cli.report.folder import FolderWriter, check_folder
 from zsar_cli.report.output import Output
 from zsar_cli.report.writer import Writer
 
-__all__ = ["FORMATS", "SEGMENT_FORMATS", "check_format", "check_paths", "format_for", "open_writer"]
+__all__ = [
+    "FORMATS", "SEGMENT_FORMATS", "check_format", "check_paths", "format_for", "is_folder", "open_folder",
+    "open_writer",
+]  # fmt: skip
+
 
 class _Format(NamedTuple):
     writer: str  # module of this room and class; what a format needs is imported when it is asked for
@@ -72,14 +78,34 @@ def check_format(format: str, segments: bool = False) -> str:
     return format
 
 
-def check_paths(format: str, paths: Sequence[str]) -> None:
-    """Refuse videos that one file of the format cannot hold together.
+def is_folder(format: str, target: Path | None) -> bool:
+    """Whether the target is a folder for a file per video: one that exists, in a format that holds one video.
+
+    Raises:
+        MissingExtraError: the format is written by a package that is not there.
+    """
+    return target is not None and target.is_dir() and issubclass(_writer(format), OneVideo)
+
+
+def check_paths(format: str, paths: Sequence[str], target: Path | None = None, overwrite: bool = False) -> None:
+    """Refuse videos that one file of the format, or the folder that is the target, cannot hold together.
 
     Raises:
         UsageError: it cannot.
+        OutputError: a file of the folder exists or cannot be written.
         MissingExtraError: the format is written by a package that is not there.
     """
-    _writer(format).check_paths(paths)
+    if target is not None and is_folder(format, target):
+        check_folder(paths, target, _suffix(format), overwrite)
+    else:
+        _writer(format).check_paths(paths)
+
+
+def open_folder(format: str, folder: Path, *, overwrite: bool, run: Run) -> FolderWriter:
+    """As `open_writer`, of a file per video in what `is_folder`."""
+    writer = _writer(format)
+    assert issubclass(writer, OneVideo)
+    return FolderWriter(folder, writer, _suffix(format), overwrite, run)
 
 
 def open_writer(format: str, target: Path | None, *, overwrite: bool, run: Run, top_k: int | None = None) -> Writer:
@@ -106,3 +132,7 @@ def _writer(format: str) -> type[Writer]:
     known = _FORMATS[check_format(format, segments=True)]
     writer: type[Writer] = resolve_name(f"zsar_cli.report.{known.writer}")
     return writer
+
+
+def _suffix(format: str) -> str:
+    return _FORMATS[format].suffix or ".txt"

@@ -55,6 +55,11 @@ class Writer(ABC):
         """
 
     @property
+    def is_standard(self) -> bool:
+        """Whether it writes to standard output."""
+        return self.output.is_standard
+
+    @property
     def summary(self) -> Summary:
         """Counts of the records written so far."""
         return self._kept[1]
