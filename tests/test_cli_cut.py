@@ -126,18 +126,26 @@ def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
 # --- what is cut ---
 
 
-def test_what_localize_finds_is_cut(zsar_here: Here, film: Clip, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("results", "format"), [("r.jsonl", "jsonl"), (".", "elan")], ids=["jsonl", "folder-of-elan"])
+def test_what_localize_finds_is_cut(
+    zsar_here: Here, film: Clip, tmp_path: Path, results: str, format: str
+) -> None:
     made = ("localize", film.path, *label_options(), "--window", "1", "--onset", "0.5", "--change", "0.5", "-q")
-    zsar_here(*made, "-o", tmp_path / "r.jsonl")
-    moments = read_moments(tmp_path / "r.jsonl")
+    zsar_here(*made, "-o", tmp_path / results, "-f", format)
+    moments = read_moments(tmp_path / results)
     assert moments
-    run = zsar_here("cut", tmp_path / "r.jsonl", "-o", tmp_path / "cuts")
+    run = zsar_here("cut", tmp_path / results, "-o", tmp_path / "cuts")
     pieces = [tmp_path / "cuts" / name for name in files(tmp_path / "cuts")]
     assert sorted(run.stdout.splitlines()) == sorted(map(str, pieces)) and len(pieces) == len(moments)
     for _, (label, start, end, _) in moments:
         (piece,) = (file for file in pieces if f"{label}/film_00-{start:04.1f}_00-{end:04.1f}.mp4" in file.as_posix())
         codes = [code for _, code in look(piece)]
         assert codes == list(range(round(start * 25), round(end * 25)))
+
+
+def test_documents_of_elan_have_no_best(zsar_here: Here, tmp_path: Path) -> None:
+    run = zsar_here("cut", tmp_path / "x.eaf", "-o", tmp_path / "cuts", "--top", "3", code=2)
+    assert "--top: the annotations of" in run.prose and "have no scores" in run.prose
 
 
 def test_what_classify_says_is_one_piece_of_the_whole_video(zsar_here: Here, film: Clip, tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ def document(path: Path, media: str = FILM, **tiers: str) -> Path:
 def test_values_are_labels_and_slots_are_times(tmp_path: Path) -> None:
     file = document(tmp_path / "x.eaf", actions=ACTIONS, words=ALIGNED.format("t1", "t3", "太极拳"))
     actions = [Annotation("riding a bike", 0.5, 2.5), Annotation("a < b", 2.5, 4.001)]
-    assert read_elan(file) == ("a film", [*actions, Annotation("太极拳", 0.5, 4.001)])
-    assert read_elan(file, "actions") == ("a film", actions)
-    assert read_elan(document(tmp_path / "x.eaf")) == ("a film", [])
+    assert read_elan(file) == ("/data/a film.mp4", [*actions, Annotation("太极拳", 0.5, 4.001)])
+    assert read_elan(file, "actions") == ("/data/a film.mp4", actions)
+    assert read_elan(document(tmp_path / "x.eaf")) == ("/data/a film.mp4", [])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,20 @@ def test_values_are_labels_and_slots_are_times(tmp_path: Path) -> None:
     ],
 )
 def test_the_first_video_is_meant(tmp_path: Path, media: str) -> None:
-    assert read_elan(document(tmp_path / "x.eaf", media, actions=ACTIONS))[0] == "b"
+    assert read_elan(document(tmp_path / "x.eaf", media, actions=ACTIONS)).video == "b"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///data/a%20film.mp4", "/data/a film.mp4"),
+        ("file:///data/50%25 off.mp4", "/data/50% off.mp4"),
+        ("file:///C:/films/b.mp4", "C:/films/b.mp4"),
+        ("films/b.mp4", "films/b.mp4"),
+    ],
+)
+def test_the_path_of_the_video(tmp_path: Path, url: str, path: str) -> None:
+    assert read_elan(document(tmp_path / "x.eaf", MEDIA.format(url), actions=ACTIONS)).path == path
 
 
 def test_a_document_that_begins_within_its_video(tmp_path: Path) -> None:
@@ -123,4 +136,4 @@ def test_a_document_by_pympi(tmp_path: Path) -> None:
     for start, end, label in ((0, 10, "a"), (10, 62500, "b & c")):
         eaf.add_annotation("actions", start, end, label)
     eaf.to_file(tmp_path / "x.eaf")
-    assert read_elan(tmp_path / "x.eaf") == ("film", [("a", 0.0, 0.01), ("b & c", 0.01, 62.5)])
+    assert read_elan(tmp_path / "x.eaf") == ("/data/film.mp4", [("a", 0.0, 0.01), ("b & c", 0.01, 62.5)])

@@ -37,7 +37,9 @@ Moments = Sequence[tuple[str, "Timed"]]
 Results = Annotated[
     Path,
     typer.Argument(
-        help="Results of zsar localize or zsar classify, or found moments, as .json, .jsonl or .csv.", metavar="RESULTS"
+        help="Results of zsar localize or zsar classify, or found moments, as .json, .jsonl or .csv; or an ELAN "
+        "document (.eaf) or a folder of them.",
+        metavar="RESULTS",
     ),
 ]
 Folder = Annotated[
@@ -77,7 +79,7 @@ def cut(
 
     Example: zsar cut segments.jsonl -o cuts/ --top 20 --per-label
     """
-    from zsar_cli.data.timed import read_moments
+    from zsar_cli.data.timed import is_elan, read_moments
     from zsar_cli.video.cut_process import Cutter
     from zsar_cli.video.limits import check_timeout
 
@@ -87,6 +89,8 @@ def cut(
         raise UsageError(f"--pad is {pad:g}: it must be 0 or more seconds")
     if per_label and top is None:
         raise UsageError("--per-label says of what --top takes the best: give --top too")
+    if top is not None and is_elan(results):
+        raise UsageError(f"--top: the annotations of {results} have no scores, of which to take the best")
     if not copy:
         from zsar_cli.video.exact_cut import check_encoder
 

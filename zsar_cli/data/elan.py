@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_xml
 
-__all__ = ["Annotation", "read_elan"]
+__all__ = ["Annotation", "Document", "read_elan"]
 
 
 class Annotation(NamedTuple):
@@ -23,8 +23,20 @@ class Annotation(NamedTuple):
     end: float
 
 
-def read_elan(path: Path, tier: str | None = None) -> tuple[str, list[Annotation]]:
-    """The name of the video that a document links, without suffix, and the annotations of its tiers.
+class Document(NamedTuple):
+    """The path of the video that a document links, as the document has it, and annotations in the order of tiers."""
+
+    path: str
+    annotations: list[Annotation]
+
+    @property
+    def video(self) -> str:
+        """The name of the video without its suffix."""
+        return PurePath(re.split(r"[/\\]", self.path)[-1]).stem
+
+
+def read_elan(path: Path, tier: str | None = None) -> Document:
+    """The video and the annotations of a document.
 
     Args:
         tier: the name of the only one to take; None takes all.
@@ -42,19 +54,20 @@ def read_elan(path: Path, tier: str | None = None) -> tuple[str, list[Annotation
         raise UsageError(f"{path}: has no tier {tier!r}; it has {', '.join(map(repr, tiers)) or 'none'}")
     times = {str(slot.get("TIME_SLOT_ID")): slot.get("TIME_VALUE") for slot in root.iterfind("TIME_ORDER/TIME_SLOT")}
     taken = [tier] if tier is not None else list(tiers)
-    return video, [one for name in taken for one in _annotations(f"{path}: tier {name!r}", tiers[name], times, offset)]
+    found = [one for name in taken for one in _annotations(f"{path}: tier {name!r}", tiers[name], times, offset)]
+    return Document(video, found)
 
 
 def _media(path: Path, root: Element) -> tuple[str, float]:
-    """The name of the first video, or else of the first file, and which of its milliseconds is 0 in the document."""
+    """The path of the first video, or else of the first file, and which of its milliseconds is 0 in the document."""
     media = root.findall("HEADER/MEDIA_DESCRIPTOR")
     videos = [one for one in media if str(one.get("MIME_TYPE")).startswith("video")]
     if not media:
         raise UsageError(f"{path}: links no media file, so its video is not known")
     master = (videos or media)[0]
     url, origin = master.get("MEDIA_URL") or "", master.get("TIME_ORIGIN") or "0"
-    name = PurePath(unquote(re.split(r"[/\\]", url)[-1])).stem
-    if not name or not re.fullmatch(r"-?\d+", origin):
+    name = unquote(re.sub(r"^file://(/(?=[A-Za-z]:))?", "", url, count=1, flags=re.IGNORECASE))  # /C:/ is C:/
+    if not Document(name, []).video or not re.fullmatch(r"-?\d+", origin):
         raise UsageError(f"{path}: its media file {url!r} with TIME_ORIGIN {origin!r} is none")
     return name, float(origin)
 

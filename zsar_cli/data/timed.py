@@ -14,7 +14,7 @@ from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 from zsar_cli.records import UNKNOWN
 
-__all__ = ["Timed", "read_moments", "read_records", "read_results", "read_truth"]
+__all__ = ["Timed", "is_elan", "read_moments", "read_records", "read_results", "read_truth"]
 
 UNNAMED = "found"  # the label of what was searched for without words
 
@@ -45,7 +45,7 @@ def read_truth(path: Path, subset: str | None = None, tier: str | None = None) -
     Raises:
         UsageError: the file is no such file or has no annotation, or it has no subsets or tiers.
     """
-    table, elan = path.suffix.lower() in DELIMITERS, path.suffix.lower() == ".eaf" or path.is_dir()
+    table, elan = path.suffix.lower() in DELIMITERS, is_elan(path)
     if subset is not None and (table or elan):
         raise UsageError(f"{path}: the subset {subset!r} was asked for, and only ActivityNet's JSON has subsets")
     if tier is not None and not elan:
@@ -54,6 +54,11 @@ def read_truth(path: Path, subset: str | None = None, tier: str | None = None) -
     if not any(videos.values()):
         raise UsageError(f"{path}: has no annotation" + (f" of the subset {subset!r}" if subset is not None else ""))
     return videos
+
+
+def is_elan(path: Path) -> bool:
+    """Whether it is to be read as an ELAN document or a folder of such."""
+    return path.suffix.lower() == ".eaf" or path.is_dir()
 
 
 def _from_database(path: Path, subset: str | None) -> Videos:
@@ -79,15 +84,18 @@ def _from_table(path: Path) -> Videos:
 
 
 def _from_elan(path: Path, tier: str | None) -> Videos:
-    files = sorted(path.glob("*.eaf")) if path.is_dir() else [path]
     videos: Videos = {}
     sources: dict[str, Path] = {}
-    for file in files:
-        video, found = read_elan(file, tier)
-        if video in videos:
+    for file in _documents(path):
+        document = read_elan(file, tier)
+        if (video := document.video) in videos:
             raise UsageError(f"{sources[video]} and {file} are both of the video '{video}'; leave one out")
-        sources[video], videos[video] = file, tuple(Timed(*one) for one in found)
+        sources[video], videos[video] = file, tuple(Timed(*one) for one in document.annotations)
     return videos
+
+
+def _documents(path: Path) -> list[Path]:
+    return sorted(path.glob("*.eaf")) if path.is_dir() else [path]
 
 
 def read_results(path: Path) -> Videos:
@@ -110,11 +118,14 @@ def read_moments(path: Path) -> list[tuple[str, Timed]]:
     Args:
         path: results as .json, .jsonl or .csv: of `zsar localize` the segments; of `zsar classify` the best label of
             each video, from 0 to infinity; or lines of `path`, `start`, `end`, `similarity` and perhaps `z` and
-            `query`.
+            `query`; or an ELAN document or a folder of such, which have no scores.
 
     Raises:
         UsageError: the file is no such file.
     """
+    if is_elan(path):
+        documents = map(read_elan, _documents(path))
+        return [(document.path, Timed(*one)) for document in documents for one in document.annotations]
     return [(name, timed) for name, record in read_records(path) for timed in _found(path, name, record)]
 
 
