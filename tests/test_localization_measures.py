@@ -294,3 +294,20 @@ def test_the_command(zsar_here: Callable[..., Finished], tmp_path):
     assert "no annotation" in zsar_here(
         "evaluate-localization", results, "--truth", truth, "--subset", "x", code=2
     ).prose  # fmt: skip
+
+
+def test_the_command_measures_only_what_both_have(zsar_here: Callable[..., Finished], tmp_path):
+    found = {"results": {**RESULTS["results"], "four": [{"label": "a", "segment": [0, 9], "score": 9.0}]}}
+    truth, results = saved(tmp_path / "gt.json", TRUTH), saved(tmp_path / "r.json", found)
+    arguments = ("evaluate-localization", results, "--truth", truth)
+    run = zsar_here(*arguments, code=0)
+    assert "count as wrong: four" in run.stderr and "count as missed: three" in run.stderr
+    assert f"  mAP at tIoU {'0.50':18}{'25.0%':>7}\n" in run.stdout
+    run = zsar_here(*arguments, "--common", "-o", tmp_path / "out.json", code=0)
+    assert run.stderr == "left out, in results or truth alone: three, four\n"
+    document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert document["left_out_videos"] == ["three", "four"] and document["extra_videos"] == []
+    assert document["videos"] == 2
+    others = saved(tmp_path / "o.json", {"results": {"four": []}})
+    run = zsar_here("evaluate-localization", others, "--truth", truth, "--common", code=2)
+    assert "has no video in which" in run.prose

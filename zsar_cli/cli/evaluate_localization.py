@@ -11,6 +11,7 @@ from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, show
 from zsar_cli.cli.evaluate import check_report, write_report
 from zsar_cli.cli.options import option
+from zsar_cli.errors import UsageError
 from zsar_cli.report.escaping import printable
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ Subset = Annotated[
 Tier = Annotated[
     str | None, option("--tier", "Only this tier of ELAN documents.", metavar="NAME", show_default="all")
 ]
+Common = Annotated[
+    bool,
+    option("--common", "Only the videos that results and truth both have. Otherwise those without results count as "
+           "missed, and what is found in those without truth as wrong."),
+]  # fmt: skip
 
 
 def evaluate_localization(
@@ -45,6 +51,7 @@ def evaluate_localization(
     truth: Truth,
     subset: Subset = None,
     tier: Tier = None,
+    common: Common = False,
     config: options.Config = None,
     output: options.OutputFile = None,
     overwrite: options.Overwrite = False,
@@ -63,6 +70,12 @@ def evaluate_localization(
     messages = Messages(quiet)
     check_report(output, overwrite)
     true, found = read_truth(truth, subset, tier), read_results(results)
+    left: list[str] = []
+    if common:
+        left = [*(video for video in true if video not in found), *(video for video in found if video not in true)]
+        true, found = ({video: one for video, one in videos.items() if video not in left} for videos in (true, found))
+        if not any(true.values()):
+            raise UsageError(f"--common: {results} has no video in which {truth} has an annotation")
     precision = mean_average_precision(found, true)
     if precision.ignored:
         messages.warning(f"labels that {truth} does not know count nowhere: {_some(precision.ignored)}")
@@ -70,9 +83,11 @@ def evaluate_localization(
         messages.warning(f"videos that {truth} does not know count as wrong: {_some(precision.extra)}")
     if absent := [video for video in true if video not in found]:
         messages.warning(f"videos without results count as missed: {_some(absent)}")
+    if left:
+        messages.info(f"left out, in results or truth alone: {_some(left)}")
     show(_table(precision, len(true)))
     if output is not None:
-        write_report(output, overwrite, _report(precision, len(true)))
+        write_report(output, overwrite, {**_report(precision, len(true)), "left_out_videos": left})
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:
@@ -92,7 +107,7 @@ def _table(precision: Precision, videos: int) -> str:
 
 
 def _report(precision: Precision, videos: int) -> dict[str, Any]:
-    """The schema `zsar.localization/1`."""
+    """The schema `zsar.localization/1`, but for what was left out."""
     from zsar_cli.evaluation.localization import ACTIVITYNET, THUMOS
 
     return {
