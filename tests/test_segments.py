@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -127,6 +128,17 @@ def test_what_looks_alike_is_one_scene_up_to_a_length():
     assert scene_borders([np.ones((50, 4))], 1.0).tolist() == [0, 50]
     long = scene_borders([np.ones((150, 4))], 1.0)
     assert long[0] == 0 and long[-1] == 150 and len(long) == 4 and np.diff(long).max() <= 60
+
+
+def test_scenes_of_a_long_video_take_little_more_memory_than_those_of_a_short_one():
+    rows = np.random.default_rng(0).normal(size=(4000, 256)).astype(np.float32)
+    peaks = []
+    for part in (rows[:200], rows):
+        tracemalloc.start()
+        scene_borders([part], 1.0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 200_000 < rows.nbytes / 20
 
 
 # --- planted actions ---

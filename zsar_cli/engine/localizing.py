@@ -44,6 +44,6 @@ def _localized(
         facts = replace(facts, notes=(*facts.notes, note))
         return replace(record, facts=facts, segments=())
     similarity = classifier.window_similarity(video, labelled).double().cpu().numpy()
-    scenes = scene_borders([part.windows.double().numpy() for part in video], how.change)
+    scenes = scene_borders([part.windows.numpy() for part in video], how.change)
     found = find_segments(similarity, video[0].spans.numpy(), scenes, labelled.labels.names, how)
     return replace(record, segments=found)
