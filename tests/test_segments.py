@@ -79,7 +79,7 @@ def test_segments_are_those_of_plain_python(seed):
         onset=float(random.choice([0.5, 2.0])), offset=float(random.choice([0.3, 0.5, 1.0])),
         min_length=float(random.choice([0.0, 2.0])), min_gap=float(random.choice([0.0, 1.5, 3.0])),
     )  # fmt: skip
-    found = find_segments(similarity, np.array(spans), scenes, labels, how)
+    found = find_segments(similarity, cells(np.array(spans)), scenes, labels, how)
     expected = oracle(similarity, spans, scenes.tolist(), labels, how)
     assert [one.label for one in found] == [one[0] for one in expected]
     for one, other in zip(found, expected, strict=True):
@@ -177,7 +177,7 @@ def test_borders_are_within_a_stride_of_planted_actions(length, stride, seed):
     similarity, spans, visual = planted(now + 20, length, stride, actions, labels)
     # A window half of one thing and half of another is a little nearer to everything; the floor keeps that out.
     how = SegmentSettings(onset=3.0, floor=0.5)
-    found = find_segments(similarity, spans, scene_borders([visual], how.change), labels, how)
+    found = find_segments(similarity, cells(spans), scene_borders([visual], how.change), labels, how)
     assert [one.label for one in found] == [name for name, _, _ in actions]
     for one, (_, start, end) in zip(found, actions, strict=True):
         assert abs(one.start - start) <= stride and abs(one.end - end) <= stride
@@ -189,7 +189,7 @@ def test_two_labels_may_happen_at_once():
     similarity[5:15, 0] = similarity[8:20, 1] = 3.0
     spans = np.array(windows(30.0, 1.0, 1.0))
     scenes = scene_borders([similarity], 1.0)
-    phone, walk = find_segments(similarity, spans, scenes, ("phone", "walk"), SegmentSettings())
+    phone, walk = find_segments(similarity, cells(spans), scenes, ("phone", "walk"), SegmentSettings())
     assert (phone.label, phone.start, phone.end, walk.label, walk.start, walk.end) == ("phone", 5, 15, "walk", 8, 20)
 
 
@@ -197,8 +197,8 @@ def test_a_label_that_scores_high_or_noisy_everywhere_is_background():
     random = np.random.default_rng(0)
     similarity = random.normal(size=(200, 1)) * 0.01 + 5  # below the floor
     spans = np.array(windows(200.0, 1.0, 1.0))
-    assert find_segments(similarity, spans, np.arange(201), ("a",), SegmentSettings()) == ()
-    assert find_segments(similarity[:1], spans[:1], np.arange(2), ("a",), SegmentSettings()) == ()
+    assert find_segments(similarity, cells(spans), np.arange(201), ("a",), SegmentSettings()) == ()
+    assert find_segments(similarity[:1], cells(spans[:1]), np.arange(2), ("a",), SegmentSettings()) == ()
 
 
 def test_adding_to_a_label_or_scaling_its_spread_moves_nothing():
@@ -213,7 +213,7 @@ def runs(pattern, **how):
     """(start, end) of what is found where a pattern of one-second windows has an x."""
     similarity = np.array([[4.0 * (mark == "x")] for mark in pattern])
     spans = np.array(windows(len(pattern), 1.0, 1.0))
-    found = find_segments(similarity, spans, np.arange(len(spans) + 1), ("a",), SegmentSettings(**how))
+    found = find_segments(similarity, cells(spans), np.arange(len(spans) + 1), ("a",), SegmentSettings(**how))
     return [(one.start, one.end) for one in found]
 
 
@@ -238,7 +238,7 @@ def test_only_the_best_of_a_label_are_kept():
     similarity = np.zeros((40, 1))
     similarity[5:8], similarity[15:18], similarity[30:33] = 2.0, 4.0, 3.0
     spans = np.array(windows(40.0, 1.0, 1.0))
-    found = find_segments(similarity, spans, np.arange(41), ("a",), SegmentSettings(max_per_label=2))
+    found = find_segments(similarity, cells(spans), np.arange(41), ("a",), SegmentSettings(max_per_label=2))
     assert [one.start for one in found] == [15, 30]
 
 
@@ -246,7 +246,7 @@ def test_a_weaker_action_beside_a_stronger_one_is_a_segment_of_its_own():
     similarity = np.zeros((40, 1))
     similarity[5:8], similarity[8:12], similarity[12:14] = 8.0, 3.0, 8.0
     spans = np.array(windows(40.0, 1.0, 1.0))
-    found = find_segments(similarity, spans, np.arange(41), ("a",), SegmentSettings())
+    found = find_segments(similarity, cells(spans), np.arange(41), ("a",), SegmentSettings())
     assert [(one.start, one.end) for one in found] == [(5, 8), (8, 12), (12, 14)]
 
 

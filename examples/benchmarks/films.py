@@ -34,10 +34,12 @@ from numpy.typing import NDArray
 from zsar_cli.data.timed import Timed, read_truth
 from zsar_cli.engine.loading import load
 from zsar_cli.engine.pipeline import EmbedSettings
+from zsar_cli.engine.shots import cuts_of
 from zsar_cli.evaluation.localization import THUMOS, mean_average_precision, tiou
 from zsar_cli.labels import LabelSet
 from zsar_cli.transfer.scenes import scene_borders
 from zsar_cli.transfer.segments import SegmentSettings, cells, find_segments
+from zsar_cli.transfer.shots import at_cuts
 
 WIDTH, HEIGHT, LONGEST = 320, 240, 12.0  # pixels; seconds of a clip
 THRESHOLDS = np.arange(-1.0, 6.01, 0.25)  # of similarity
@@ -45,13 +47,14 @@ Array = NDArray[np.float64]
 
 
 class Film(NamedTuple):
-    """Windows of one film: similarity [N, U], spans [N, 2], embeddings [N, D], and what happens in it."""
+    """Windows of one film: similarity [N, U], spans [N, 2], embeddings [N, D]; what happens in it, and its cuts [C]."""
 
     name: str
     similarity: Array
     spans: Array
     visual: Array
     truth: tuple[Timed, ...]
+    cuts: Array
 
 
 Way = Callable[[Film, Sequence[str]], list[Timed]]
@@ -174,11 +177,16 @@ def embedded(folder: Path, given: argparse.Namespace) -> tuple[list[Film], tuple
         cache_dir=folder / "cache",
     ) as classifier:  # fmt: skip
         labelled = classifier.prepare(labels)
-        for name, item in zip(truth, classifier.embed(str(folder / f"{name}.mp4") for name in truth), strict=True):
+        paths = [str(folder / f"{name}.mp4") for name in truth]
+        cuts = cuts_of(classifier.pipeline, paths)
+        for name, item, shots in zip(truth, classifier.embed(paths), cuts, strict=True):
             if isinstance(item, Exception):
                 raise item
+            if isinstance(shots, Exception):
+                raise shots
             similarity = classifier.window_similarity(item, labelled).double().numpy()
-            films.append(Film(name, similarity, item[0].spans.numpy(), item[0].windows.double().numpy(), truth[name]))
+            windows, spans = item[0].windows.double().numpy(), item[0].spans.numpy()
+            films.append(Film(name, similarity, spans, windows, truth[name], shots))
     return films, labels.names
 
 
@@ -194,6 +202,7 @@ def report(films: Sequence[Film], labels: Sequence[str]) -> None:
     show("one threshold", [measure(halves[0], labels, threshold_at(thresholds[1])),
                            measure(halves[1], labels, threshold_at(thresholds[0]))])  # fmt: skip
     show("zsar localize", [measure(half, labels, found) for half in halves])
+    show("zsar localize --shots", [measure(half, labels, found_in_shots) for half in halves])
 
 
 def show(name: str, measures: Sequence[tuple[float, ...]]) -> None:
@@ -218,12 +227,19 @@ def matched(results: Sequence[Timed], truth: Sequence[Timed]) -> int:
     return sum(bool((tiou(true, [one for one in results if one.label == true.label]) >= 0.5).any()) for true in truth)
 
 
-def found(film: Film, labels: Sequence[str]) -> list[Timed]:
+def found(film: Film, labels: Sequence[str], shots: bool = False) -> list[Timed]:
     """As the command does, with its defaults."""
     how = SegmentSettings()
-    scenes = scene_borders([film.visual], how.change)
-    segments = find_segments(film.similarity, film.spans, scenes, labels, how)
+    scenes, borders = scene_borders([film.visual], how.change), cells(film.spans)
+    if shots:
+        scenes, borders = at_cuts(scenes, borders, film.cuts, near=(film.spans[0, 1] - film.spans[0, 0]) / 2)
+    segments = find_segments(film.similarity, borders, scenes, labels, how)
     return [Timed(one.label, one.start, one.end, one.similarity) for one in segments]
+
+
+def found_in_shots(film: Film, labels: Sequence[str]) -> list[Timed]:
+    """As the command does with --shots."""
+    return found(film, labels, shots=True)
 
 
 def best_label(film: Film, labels: Sequence[str]) -> list[Timed]:

@@ -19,6 +19,7 @@ from zsar_cli.cli.jobs import (
     videos_of,
 )
 from zsar_cli.cli.options import option
+from zsar_cli.errors import UsageError
 from zsar_cli.report.formats import FORMATS, SEGMENT_FORMATS
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ Pad = Annotated[float, option("--pad", "Seconds to add on both sides.", panel=SE
 MaxPerLabel = Annotated[
     int | None, option("--max-per-label", "Keep only the best so many segments of a label.", panel=SEGMENTS)
 ]
+Shots = Annotated[
+    bool,
+    option("--shots", "Begin scenes where the film is cut: for edited film; every frame is read once more for it.",
+           panel=SEGMENTS),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class SegmentOptions:
     min_gap: MinGap = 0.0
     pad: Pad = 0.0
     max_per_label: MaxPerLabel = None
+    shots: Shots = False
 
     def settings(self) -> SegmentSettings:
         """As the engine takes them.
@@ -113,6 +120,8 @@ def localize(
     format = check_format(format, segments=True) if format else format_for(target.output, segments=True)
     target.check(format)
     library, inputs = find_videos(paths, target.resume)
+    if how.shots and (library is not None or reading.fast):
+        raise UsageError(f"--shots compares all frames, and {'a library keeps' if library else '--fast reads'} few")
     named = [item if isinstance(item, str) else item.path for item in inputs]
     check_paths(format, named, target.output, target.overwrite)
     reading = reading if library is not None else in_windows(reading)
@@ -123,8 +132,10 @@ def localize(
         messages.info(f"windows of {reading.window:g} s, one every {reading.stride:g} s (--window, --stride)")
     run = replace(run, settings={**run.settings, "segments": asdict(how)})
     from zsar_cli.engine.localizing import localize_each
+    from zsar_cli.engine.shots import cuts_of
 
     writer, todo = target.open(format, run, inputs, classifier, messages)
     videos = videos_of(classifier, library, todo)
-    records = localize_each(classifier, videos, labelled, how)
+    cuts = cuts_of(classifier.pipeline, todo) if how.shots else ()
+    records = localize_each(classifier, videos, labelled, how, cuts)
     return run_job(records, todo, classifier, writer, stop, messages, "localized")

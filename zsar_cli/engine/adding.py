@@ -16,7 +16,7 @@ from zsar_cli.digests import FileState, digest
 from zsar_cli.engine.classifier import Classifier, Views
 from zsar_cli.engine.pipeline import ALGORITHM, Pipeline
 from zsar_cli.errors import InputError
-from zsar_cli.models.base import VideoModel
+from zsar_cli.models.base import VideoEncoder
 from zsar_cli.records import Failure
 from zsar_cli.store.library import LARGE, Library
 from zsar_cli.store.library_spec import LibrarySpec, StoredModel
@@ -69,7 +69,7 @@ def make_library(folder: Path, classifier: Classifier) -> Library:
     return Library.make(folder, spec_of(classifier, list(map(_width, pipeline.models, views))))
 
 
-def _width(model: VideoModel, view: View) -> int:
+def _width(model: VideoEncoder, view: View) -> int:
     side = view.geometry.size
     return model.encode_video(torch.zeros(1, view.sampling.frames, side, side, 3, dtype=torch.uint8)).shape[1]
 

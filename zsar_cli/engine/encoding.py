@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zsar_cli.models.base import FrameModel, VideoModel
+from zsar_cli.models.base import FrameModel, VideoEncoder
 
 __all__ = ["encode", "stacked"]
 
@@ -21,7 +21,7 @@ def stacked(frames: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor
     return whole
 
 
-def encode(model: VideoModel, frames: Tensor, shown: Tensor, most: int) -> list[Tensor | str]:
+def encode(model: VideoEncoder, frames: Tensor, shown: Tensor, most: int) -> list[Tensor | str]:
     """Each window's visual embedding, or why there is none.
 
     Args:
@@ -46,7 +46,7 @@ def _mean(rows: Sequence[Tensor | str]) -> Tensor | str:
     return wrong or torch.stack([row for row in rows if isinstance(row, Tensor)]).mean(dim=0)
 
 
-def _in_halves(model: VideoModel, run: Callable[[Tensor], Tensor], inputs: Tensor) -> list[Tensor | str]:
+def _in_halves(model: VideoEncoder, run: Callable[[Tensor], Tensor], inputs: Tensor) -> list[Tensor | str]:
     """Rows of what a model makes of windows, or of frames."""
     try:
         rows = run(inputs)

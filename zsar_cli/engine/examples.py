@@ -13,7 +13,7 @@ from zsar_cli.data.examples import Example
 from zsar_cli.engine.pipeline import Embedding, Pipeline
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.base import VideoModel, visual_part
+from zsar_cli.models.base import VideoEncoder, visual_part
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.types import Excerpt
 
@@ -73,7 +73,7 @@ def embed_examples(pipeline: Pipeline, given: Sequence[Example]) -> Examples:
     return Examples(tuple(described), tuple(means), tuple(notes))
 
 
-def mean_of_windows(model: VideoModel, view: Embedding) -> Tensor:
+def mean_of_windows(model: VideoEncoder, view: Embedding) -> Tensor:
     """A video as one unit vector [D]: the mean of its windows, which all count alike."""
     return normalise(normalise(visual_part(model, view.windows), dim=1).mean(dim=0), dim=0)
 

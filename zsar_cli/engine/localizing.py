@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import repeat
 
 from zsar_cli.engine.classifier import Classifier, Labelled, Views
+from zsar_cli.engine.shots import Cuts
 from zsar_cli.errors import InputError
 from zsar_cli.records import VideoRecord
 from zsar_cli.transfer.scenes import scene_borders
-from zsar_cli.transfer.segments import SegmentSettings, find_segments
+from zsar_cli.transfer.segments import SegmentSettings, cells, find_segments
+from zsar_cli.transfer.shots import at_cuts
+from zsar_cli.video.types import VideoFacts
 
 __all__ = ["FEWEST", "localize_each"]
 
@@ -17,33 +21,49 @@ FEWEST = 5  # windows; the background of a label is not known from fewer
 
 
 def localize_each(
-    classifier: Classifier, videos: Iterable[Views | InputError], labelled: Labelled, how: SegmentSettings
+    classifier: Classifier,
+    videos: Iterable[Views | InputError],
+    labelled: Labelled,
+    how: SegmentSettings,
+    cuts: Iterable[Cuts] = (),
 ) -> Iterator[VideoRecord]:
     """Records of embedded videos as of `Classifier.classify_each`, with segments.
 
     A video of fewer than `FEWEST` windows has none, and a note.
 
+    Args:
+        cuts: with `how.shots`, of each video.
+
     Raises:
         UsageError: the models of an ensemble divide a video into different windows.
     """
-    for video in videos:
+    for video, shots in zip(videos, cuts if how.shots else repeat(None), strict=how.shots):
         (record,) = classifier.records([video], labelled)
         if isinstance(video, InputError) or record.error is not None:
             yield record
         else:
-            yield _localized(classifier, video, labelled, how, record)
+            yield _localized(classifier, video, labelled, how, record, shots)
 
 
 def _localized(
-    classifier: Classifier, video: Views, labelled: Labelled, how: SegmentSettings, record: VideoRecord
+    classifier: Classifier, video: Views, labelled: Labelled, how: SegmentSettings, record: VideoRecord,
+    cuts: Cuts | None,
 ) -> VideoRecord:
     count = len(video[0].windows)
     if count < FEWEST:
         note = f"{count} window{'s' * (count != 1)}, too few to compare with each other; give a shorter --stride"
-        facts = classifier.facts(video)
-        facts = replace(facts, notes=(*facts.notes, note))
-        return replace(record, facts=facts, segments=())
+        return _noted(replace(record, segments=()), classifier.facts(video), note)
     similarity = classifier.window_similarity(video, labelled).double().cpu().numpy()
     scenes = scene_borders([part.windows.numpy() for part in video], how.change)
-    found = find_segments(similarity, video[0].spans.numpy(), scenes, labelled.labels.names, how)
+    spans = video[0].spans.numpy()
+    borders = cells(spans)
+    if isinstance(cuts, InputError):
+        record = _noted(record, classifier.facts(video), f"its cuts are not known: {cuts.reason}")
+    elif cuts is not None:
+        scenes, borders = at_cuts(scenes, borders, cuts, near=float(spans[0, 1] - spans[0, 0]) / 2)
+    found = find_segments(similarity, borders, scenes, labelled.labels.names, how)
     return replace(record, segments=found)
+
+
+def _noted(record: VideoRecord, facts: VideoFacts, note: str) -> VideoRecord:
+    return replace(record, facts=replace(facts, notes=(*facts.notes, note)))

@@ -22,7 +22,7 @@ from torch import Tensor
 from zsar_cli.digests import FileState, digest
 from zsar_cli.engine.encoding import encode, stacked
 from zsar_cli.errors import InputError
-from zsar_cli.models.base import VideoModel
+from zsar_cli.models.base import VideoEncoder
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.assembly import together
 from zsar_cli.video.content import content_digest
@@ -66,7 +66,7 @@ class EmbedSettings:
         """Decode processes."""
         return self.workers or processors()
 
-    def sampling_of(self, model: VideoModel) -> Sampling:
+    def sampling_of(self, model: VideoEncoder) -> Sampling:
         """The frames that are read for a model. A length of windows takes the place of their number."""
         own = model.sampling
         if self.sampling.get("window") is not None and "windows" not in self.sampling:
@@ -109,7 +109,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, models: Sequence[VideoModel], settings: EmbedSettings, cache: EmbeddingCache | None = None
+        self, models: Sequence[VideoEncoder], settings: EmbedSettings, cache: EmbeddingCache | None = None
     ) -> None:
         self.models, self.settings, self.cache = tuple(models), settings, cache
         looks = [View(settings.sampling_of(model), model.geometry) for model in models]

@@ -15,19 +15,17 @@ from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
-__all__ = ["ConditionsText", "FrameModel", "HasTextTower", "Specialist", "VideoModel", "visual_part"]
+__all__ = ["ConditionsText", "FrameModel", "HasTextTower", "Specialist", "VideoEncoder", "VideoModel", "visual_part"]
 
 
-class VideoModel(Protocol):
-    """Encodes video into the space of its prototypes.
+class VideoEncoder(Protocol):
+    """Encodes video: what the pipeline asks of a model.
 
     Attributes:
         name: what `--model` takes.
         fingerprint: of the weights and of all else that decides the visual space.
         precision: of the arithmetic, for example "float32"; it moves embeddings a little within that space.
         sampling, geometry: the frames the model wants unless the user asks for others.
-        transfer: how its scores are made unless the user asks for another way.
-        text: the encoder of label text, for relatedness; may be replaced by one with a cache.
         device: where `encode_video` runs.
     """
 
@@ -36,16 +34,26 @@ class VideoModel(Protocol):
     precision: str
     sampling: Sampling
     geometry: Geometry
-    transfer: TransferSettings
-    text: TextEncoder
     device: torch.device
-
-    def bank(self) -> PrototypeBank | None:
-        """The seen classes, S prototypes; None where the model has none of its own."""
-        ...
 
     def encode_video(self, windows: Tensor) -> Tensor:
         """Visual embeddings of windows: uint8 [B, T, S, S, 3], RGB -> float32 [B, D] on the CPU."""
+        ...
+
+
+class VideoModel(VideoEncoder, Protocol):
+    """Encodes video into the space of its prototypes.
+
+    Attributes:
+        transfer: how its scores are made unless the user asks for another way.
+        text: the encoder of label text, for relatedness; may be replaced by one with a cache.
+    """
+
+    transfer: TransferSettings
+    text: TextEncoder
+
+    def bank(self) -> PrototypeBank | None:
+        """The seen classes, S prototypes; None where the model has none of its own."""
         ...
 
     def encode_labels(self, labels: Sequence[Label]) -> Tensor | None:
@@ -61,7 +69,7 @@ class FrameModel(ABC):
         """Embeddings of frames: uint8 [F, S, S, 3], RGB -> float32 [F, D] on the CPU."""
 
     def encode_video(self, windows: Tensor) -> Tensor:
-        """As `VideoModel.encode_video`."""
+        """As `VideoEncoder.encode_video`."""
         return self.encode_frames(windows.flatten(0, 1)).reshape(*windows.shape[:2], -1).mean(dim=1)
 
 
@@ -87,7 +95,7 @@ class ConditionsText(Protocol):
         ...
 
 
-def visual_part(model: VideoModel, rows: Tensor) -> Tensor:
+def visual_part(model: VideoEncoder, rows: Tensor) -> Tensor:
     """Of rows of `encode_video`, what is compared with prototypes, [B, D]."""
     return rows[:, : model.width] if isinstance(model, ConditionsText) else rows
 

@@ -30,7 +30,7 @@ _OTHERS = ("device", "versions")
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _OPTIONS = {
     *("decoder", "windows", "frames", "window", "stride", "frame_step", "frame_rate", "hash"),
-    *("onset", "offset", "change", "min_length", "min_gap", "pad", "max_per_label"),
+    *("onset", "offset", "change", "min_length", "min_gap", "pad", "max_per_label", "shots"),
 }
 _SHOWN = 5  # settings in one message
 

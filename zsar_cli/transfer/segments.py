@@ -40,6 +40,7 @@ class SegmentSettings:
         min_gap: seconds; shorter gaps between segments of a label are filled.
         pad: seconds added on both sides in the end.
         max_per_label: only a label's best so many segments are kept; None keeps all.
+        shots: scenes begin where an edited film is cut, see `shots.at_cuts`.
     """
 
     onset: Positive = 2.0
@@ -50,6 +51,7 @@ class SegmentSettings:
     min_gap: Weight = 0.0
     pad: Weight = 0.0
     max_per_label: Count | None = None
+    shots: bool = False
 
     def __post_init__(self) -> None:
         if self.offset > 1:
@@ -57,20 +59,20 @@ class SegmentSettings:
 
 
 def find_segments(
-    similarity: Array, spans: Array, scenes: NDArray[np.int64], labels: Sequence[str], how: SegmentSettings
+    similarity: Array, borders: Array, scenes: NDArray[np.int64], labels: Sequence[str], how: SegmentSettings
 ) -> tuple[Segment, ...]:
     """When each label happens. Those of different labels may overlap.
 
     Args:
         similarity: [N, U], of each window to each label.
-        spans: [N, 2], seconds, in order.
+        borders: [N + 1], seconds, in order, of the part of the video that each window stands for; see `cells`.
         scenes: [K + 1], the first window of each of K scenes, and N; see `scenes.scene_borders`.
         labels: U names.
 
     Returns:
-        segments in the order of their starts, never outside the first start and the last end of `spans`.
+        segments in the order of their starts, never outside the first and the last of `borders`.
     """
-    scores, borders = above_background(similarity, how.floor), cells(spans)
+    scores = above_background(similarity, how.floor)
     means = np.add.reduceat(scores, scenes[:-1], axis=0) / np.diff(scenes)[:, None]
     found: list[Segment] = []
     for column, label in enumerate(labels):
