@@ -13,7 +13,7 @@ import torch
 import yaml
 from cli_runner import Finished, Runner, preload
 from safetensors.torch import load_file
-from training_data import COLOURS, SMALL, write_dataset, write_settings
+from training_data import COLOURS, SMALL, write_dataset, write_films, write_settings
 
 from zsar_cli.errors import InputError, OutputError, UsageError
 from zsar_cli.networks.backbones import POSTURE, BackboneConfig, open_backbone
@@ -186,6 +186,19 @@ def test_bad_videos_are_skipped_listed_and_counted(place: Path, tmp_path: Path, 
     (tmp_path / "data" / CLASSES[1] / "bad.mp4").write_bytes(b"no video at all")
     message = zsar_here(*run, "--overwrite", code=2).stderr
     assert f"the class '{CLASSES[1]}' has no usable video (" in message and "bad.mp4" in message
+
+
+def test_parts_of_films_are_items_like_any_other(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    table = write_films(tmp_path)
+    flags = ("--steps", 6, *SMALL, place / "settings.yaml")
+    done = zsar_here("train", table, "-o", tmp_path / "run", *flags, code=3)
+    assert "film0.mp4" in done.stderr and "it ends at 8.00 s, before the part from 60 to 62 s" in done.stderr
+    about = read_bundle(tmp_path / "run" / "model", "rest", MINILM).provenance
+    assert about["data"]["name"] == "parts.csv" and about["data"]["videos"] == 8 and about["data"]["skipped"] == 1
+    zsar_here("evaluate", table, "--model", tmp_path / "run", "-o", tmp_path / "report.json", code=3)
+    rows = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["videos"]
+    right = [row["predictions"][0]["label"] == row["truth"] for row in rows if row["error"] is None]
+    assert right == [True] * 8
 
 
 def test_unseen_classes_are_used_for_nothing_and_validation_classes_still_get_prototypes(

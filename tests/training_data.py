@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -31,6 +32,25 @@ def write_dataset(folder: Path, per_class: int = 2) -> Path:
             for index, frame in enumerate(frames):
                 frame.save(target / f"{index}.png")
     return folder
+
+
+def write_films(folder: Path) -> Path:
+    """A table of parts of two films, in which each colour is seen for two seconds, and of one behind their ends."""
+    generator = np.random.default_rng(1)
+    rows = ["path,label,start,end"]
+    for number, names in enumerate((list(COLOURS), list(COLOURS)[::-1])):
+        with av.open(str(folder / f"film{number}.mp4"), "w") as out:
+            stream = out.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 80, 64, "yuv420p"
+            for place, name in enumerate(names):
+                rows.append(f"film{number}.mp4,{name}_thing,{2 * place},{2 * place + 2}")
+                for noise in generator.integers(-25, 25, (20, 64, 80, 3)):
+                    image = np.clip(COLOURS[name] + noise, 0, 255).astype(np.uint8)
+                    out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            out.mux(stream.encode(None))
+    table = folder / "parts.csv"
+    table.write_text("\n".join([*rows, "film0.mp4,red_thing,60,62", ""]))
+    return table
 
 
 def write_settings(folder: Path, more: str = "") -> Path:
