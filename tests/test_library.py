@@ -365,7 +365,10 @@ def test_the_first_add_takes_windows_of_4_seconds(zsar_here: Here, home: Path, t
     assert "--window is 4.0 in this library, not 2.0" in refused.prose
     refused = zsar_here("localize", tmp_path / "lib", *label_options(), "--fast", code=2)
     assert "--fast is off in this library, not on" in refused.prose
-    zsar_here("localize", tmp_path / "lib", *label_options(), "--stride", 2)
+    run = zsar_here("localize", tmp_path / "lib", *label_options(), "--stride", 2)
+    assert "windows of 4 s, one every 2 s in the library" in run.prose
+    refused = zsar_here("localize", tmp_path / "lib", *label_options(), "--shots", code=2)
+    assert "--shots compares all frames, and a library keeps few" in refused.prose
     refused = zsar_here("classify", tmp_path / "lib", home, *label_options(), code=2)
     assert "give it alone" in refused.prose
 

@@ -106,7 +106,8 @@ def localize(
 
     A video is divided into scenes that look alike, and a label is found in those where it stands out from the rest of
     the same video; what lasts for most of it is its background.
-    Segments of different labels may overlap. PATH may be a library (zsar library), and then no file is read.
+    Segments of different labels may overlap. Windows last 4 s, one every 2 s, unless --window and --stride tell.
+    PATH may be a library (zsar library), and then no file is read.
 
     Example: zsar localize film.mp4 --labels actions.txt -o segments.jsonl
     """
@@ -128,8 +129,10 @@ def localize(
     classifier, labelled, run = make_ready(
         label_set, examples, models, compute, reading, decision, messages, library
     )
-    if reading.window is not None:
-        messages.info(f"windows of {reading.window:g} s, one every {reading.stride:g} s (--window, --stride)")
+    sampling = classifier.pipeline.settings.sampling
+    if (window := sampling.get("window")) is not None:
+        whence = "(--window, --stride)" if library is None else "in the library"
+        messages.info(f"windows of {window:g} s, one every {sampling.get('stride') or window:g} s {whence}")
     run = replace(run, settings={**run.settings, "segments": asdict(how)})
     from zsar_cli.engine.localizing import localize_each
     from zsar_cli.engine.shots import cuts_of
