@@ -21,6 +21,7 @@ from torch import Tensor
 
 from zsar_cli.digests import FileState, digest
 from zsar_cli.engine.encoding import encode, stacked
+from zsar_cli.engine.memory import give_back
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import VideoEncoder
 from zsar_cli.store.cache import EmbeddingCache
@@ -36,6 +37,7 @@ __all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch", "processors"]
 ALGORITHM = "windows/1"  # of all between a file and the model's input; another way to frames is another name
 BUFFER = 64_000_000  # bytes of results that may wait for a slow file before them
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of Linux: microseconds of processor time in so many by the clock
+GIVE_BACK = 16  # windows after which free memory goes back to the system
 OVERHEAD = 4096  # bytes that are counted for a result beside its vectors
 
 
@@ -230,6 +232,7 @@ class _Job:
         self._done: dict[int, Result] = {}
         self._next = 0
         self.held = 0  # bytes of results that wait
+        self._since = 0  # windows since memory was given back
 
     def numbered(self, inputs: Iterable[str | Excerpt | InputError]) -> Iterator[str | Excerpt | Result]:
         """The inputs; in the place of a video whose embeddings are known already, those."""
@@ -308,6 +311,10 @@ class _Job:
             mine = [(number, part) for number, seen, part in batch if seen == view and self._lacks(number, model)]
             if mine:
                 self._encode(model, mine)
+        self._since += sum(len(part.windows) for _, _, part in batch)
+        if self._since >= GIVE_BACK:
+            self._since = 0
+            give_back()
         for number in dict.fromkeys(number for number, _, _ in batch):
             self._conclude(number)
 
