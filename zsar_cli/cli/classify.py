@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier, Labelled
     from zsar_cli.errors import InputError
     from zsar_cli.records import VideoRecord
-    from zsar_cli.report.writer import SortedWriter, Writer
 
 __all__ = ["classify"]
 
@@ -98,7 +97,6 @@ def classify(
             "or compare its similarity between videos"
         )
     kept = max(top_k, 2)  # a spreadsheet has the second
-    writer: Writer | SortedWriter
     writer, todo = target.open(format, run, inputs, classifier, messages, top_k)
     if library is not None:
         from zsar_cli.engine.stored import classify_stored

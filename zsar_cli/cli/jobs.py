@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from zsar_cli.errors import InputError
     from zsar_cli.labels import LabelSet
     from zsar_cli.records import Run, VideoRecord
-    from zsar_cli.report.folder import FolderWriter
-    from zsar_cli.report.writer import SortedWriter, Writer
+    from zsar_cli.report.writer import RecordWriter
     from zsar_cli.store.library import Library
 
 __all__ = [
@@ -96,7 +95,7 @@ class OutputOptions:
     def open(
         self, format: str, run: Run, inputs: Sequence[str | InputError], classifier: Classifier, messages: Messages,
         top_k: int | None = None,
-    ) -> tuple[Writer | FolderWriter, Sequence[str | InputError]]:  # fmt: skip
+    ) -> tuple[RecordWriter, Sequence[str | InputError]]:  # fmt: skip
         """The writer, and the inputs that are to be done.
 
         Raises:
@@ -198,7 +197,7 @@ def run_job(
     records: Iterator[VideoRecord],
     inputs: Sequence[str | InputError],
     classifier: Classifier,
-    writer: Writer | FolderWriter | SortedWriter,
+    writer: RecordWriter,
     stop: StopOptions,
     messages: Messages,
     done: str,
@@ -232,7 +231,7 @@ def run_job(
 
 
 def _write_each(
-    records: Iterator[VideoRecord], writer: Writer | FolderWriter | SortedWriter, counts: _Counts, stop: StopOptions,
+    records: Iterator[VideoRecord], writer: RecordWriter, counts: _Counts, stop: StopOptions,
     messages: Messages, progress: Progressing, shown: bool,
 ) -> None:  # fmt: skip
     for record in records:

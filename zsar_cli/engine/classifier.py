@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "Labelled", "LabelsLike", "Views", "ZeroShotClassifier"]
 
+AT_ONCE = 1024  # windows that are scored: a film of hours takes no more memory on the way than a clip
 CONDITIONED = 30_000_000  # numbers of labels as windows see them, at a time
 
 PathLike = str | os.PathLike[str]
@@ -365,9 +366,9 @@ class ZeroShotClassifier(Classifier):
     def score(self, rows: Sequence[Tensor], labelled: Labelled) -> Tensor:
         """Blended similarity of windows to each label, [N, U]."""
         (own,) = rows
-        most = len(own)
+        most = AT_ONCE
         if isinstance(self.model, ConditionsText) and labelled.text is not None:  # its labels are [N, U, D]
-            most = CONDITIONED // labelled.text.numel()
+            most = min(most, CONDITIONED // labelled.text.numel())
         return torch.cat([self._score(part, labelled) for part in torch.split(own, max(most, 1))])
 
     def _score(self, rows: Tensor, labelled: Labelled) -> Tensor:

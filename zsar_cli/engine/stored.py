@@ -48,7 +48,7 @@ def classify_stored(
     library: Library, classifier: Classifier, labelled: Labelled, top_k: int | None = None
 ) -> Iterator[VideoRecord]:
     """Records of all videos, as of `Classifier.classify_each`."""
-    most = max(1, AT_ONCE // len(labelled.labels))
+    most = max(1, AT_ONCE // (len(labelled.labels) + len(classifier.background.labels)))
     together = _together(stored_videos(library, classifier), most)
     # Those of the next videos are made while the caller writes these.
     for records in one_ahead(classifier.records(videos, labelled, top_k) for videos in together):

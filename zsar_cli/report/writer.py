@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from zsar_cli.errors import OutputError
 from zsar_cli.records import Run, Segment, Summary, VideoRecord
 from zsar_cli.report.output import Output, OutputClosed
 
-__all__ = ["SortedWriter", "Writer", "segments_of"]
+__all__ = ["RecordWriter", "SortedWriter", "Writer", "segments_of"]
 
 
 def segments_of(record: VideoRecord) -> tuple[Segment, ...]:
@@ -24,6 +24,31 @@ def segments_of(record: VideoRecord) -> tuple[Segment, ...]:
     if record.segments is None and record.error is None:
         raise ValueError(f"{record.path}: this format holds segments, and the record has none")
     return record.segments or ()
+
+
+class RecordWriter(Protocol):
+    """What a job writes records to, in a `with` block.
+
+    Attributes:
+        before: videos that were done by an earlier job.
+    """
+
+    before: int
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it goes to standard output."""
+        ...
+
+    def write(self, record: VideoRecord) -> None:
+        """Write one record."""
+        ...
+
+    def __enter__(self) -> RecordWriter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Writer(ABC):
@@ -156,10 +181,10 @@ class SortedWriter:
         key: of the order.
     """
 
-    def __init__(self, writer: Writer, key: Callable[[VideoRecord], Any]) -> None:
+    def __init__(self, writer: RecordWriter, key: Callable[[VideoRecord], Any]) -> None:
         self._writer, self._key = writer, key
         self._records: list[VideoRecord] = []
-        self.output, self.before = writer.output, writer.before
+        self.before, self.is_standard = writer.before, writer.is_standard
 
     def write(self, record: VideoRecord) -> None:
         """Keep one."""
