@@ -86,7 +86,7 @@ def test_reject_answers_unknown(zsar_here: Here, home: Path) -> None:
         (["--reject", "auto", "--calibration", "none"], "--reject auto: these models and settings were not calibrated"),
         (["--calibration", "missing.yaml"], "--calibration missing.yaml: no such file"),
         (["--sort", "size"], "--sort size: unknown; allowed: path, answer, probability"),
-        (["--sort", "path", "--resume", "-o", "a.jsonl"], "--sort path: goes not with --resume"),
+        (["--sort", "path", "--resume", "-o", "a.jsonl"], "--sort path: cannot go with --resume"),
     ],
 )
 def test_what_cannot_be_is_refused(zsar_here: Here, home: Path, options: list[object], message: str) -> None:

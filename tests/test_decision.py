@@ -98,7 +98,9 @@ def test_labels_that_fit_about_as_well_are_named_where_an_answer_is_doubtful():
 def test_reject_answers_unknown_and_only_where_it_is_asked_for():
     far = ([-3.0, -6.0, -6.0], [0.0, 1.0, -1.0])
     assert decided(*far)[0].unknown > 0.9
-    assert decided(*far, Deciding(SURE, reject=0.9))[0].answer == "unknown"
+    rejected = decided(*far, Deciding(SURE, reject=0.9))[0]
+    assert rejected.answer == "unknown" and not any("are right in" in reason for reason in rejected.reasons)
+    assert rejected.reasons[0] == f"unknown is {rejected.unknown:.2f}, above 0.90"
     assert decided(*far, Deciding(SURE, reject=1.0))[0].answer == "running"
     assert decided([5.0, 0.0, -1.0], [0.0, 1.0, -1.0], Deciding(SURE, reject=0.9))[0].answer == "running"
 

@@ -392,7 +392,8 @@ def test_vectors_go_to_other_tools(zsar_here: Here, home: Path, tmp_path: Path) 
         zsar_here("library", "export", library, "-o", tmp_path / f"out{suffix}")
         assert "exists" in zsar_here("library", "export", library, "-o", tmp_path / f"out{suffix}", code=1).prose
     table = pq.read_table(tmp_path / "out.parquet")
-    arrays = np.load(tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as file:
+        arrays = dict(file)
     (name,) = set(table.column_names) - {"path", "start", "end"}
     assert set(arrays) == set(table.column_names)
     np.testing.assert_array_equal(np.stack(table.column(name).to_pylist()).astype(np.float16), arrays[name])
@@ -440,7 +441,8 @@ def test_names_that_are_no_text_are_exported_as_they_are(home: Path, tmp_path: P
     add(tmp_path / "lib", paths_in(home))
     write_vectors(Library(tmp_path / "lib"), tmp_path / "out.npz")
     write_vectors(Library(tmp_path / "lib"), tmp_path / "out.parquet")
-    assert str(home / name) in np.load(tmp_path / "out.npz")["path"].tolist()
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert str(home / name) in arrays["path"].tolist()
     table = pq.read_table(tmp_path / "out.parquet")
     raw = dict(zip(table.column("path").to_pylist(), table.column("path_bytes").to_pylist(), strict=True))
     assert raw.pop(str(home / "\ufffd\ufffd.mp4")) == os.fsencode(home / name)

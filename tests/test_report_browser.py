@@ -1,9 +1,14 @@
-"""The page of results in a browser: what a person does with it, and that nothing leaves it."""
+"""The page of results in a browser: what a person does with it, and that nothing leaves it.
+
+Only with ZSAR_TEST_BROWSER=1: on two processors beside other tests the processes of Chromium have, more than once, kept
+the kernel of a virtual machine busy for ever as they ended.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +24,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = [
     pytest.mark.uses_browser,
+    pytest.mark.skipif(os.environ.get("ZSAR_TEST_BROWSER") != "1", reason="needs ZSAR_TEST_BROWSER=1"),
     pytest.mark.skipif(BROWSER is None, reason=f"there is no {', '.join(BROWSERS)}"),
 ]
 
@@ -322,11 +328,13 @@ def test_light_dark_and_as_the_system(opened: Opens, tmp_path: Path) -> None:
     dark = page.evaluate(colour)
     assert page.get_by_label("Theme: auto").is_visible()
     page.keyboard.press("t")
-    assert page.evaluate(colour) == dark and page.get_by_label("Theme: dark").is_visible()
+    page.get_by_label("Theme: dark").wait_for()
+    assert page.evaluate(colour) == dark
     page.keyboard.press("t")
-    assert page.evaluate(colour) != dark and page.get_by_label("Theme: light").is_visible()
+    page.get_by_label("Theme: light").wait_for()
+    page.wait_for_function(f"{colour} !== {dark!r}")
     page.reload()
-    assert page.evaluate(colour) != dark
+    page.wait_for_function(f"{colour} !== {dark!r}")
 
 
 def test_names_and_roles_for_screen_readers(opened: Opens, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from test_report import FAILED, NOT_UTF8, NOTHING, PARTIAL, RUN, TIMED
 
+from zsar_cli.data.tables import read_rows
 from zsar_cli.data.timed import read_moments
-from zsar_cli.errors import MissingExtraError
+from zsar_cli.errors import MissingExtraError, UsageError
 from zsar_cli.records import Decision, Prediction, VideoRecord
 from zsar_cli.report import open_writer
 from zsar_cli.report.sheet_formats import SHEET
@@ -59,7 +60,7 @@ def read(target):
 EXPECTED = [
     {"path": "a.mp4", "answer": "archery", "similarity": 3.5, "probability": 0.875, "second": "rowing", "margin": 2.25,
      "unknown": 0.125, "doubtful": False},
-    {"path": "b.mp4", "answer": "unknown", "similarity": 3.5, "probability": 0.875, "second": "archery", "margin": 2.25,
+    {"path": "b.mp4", "answer": "unknown", "second": "archery", "margin": 2.25,
      "unknown": 0.95, "doubtful": True, "reasons": "nearer to 'sewing'; two alike"},
     {"path": "bad\\nname.mp4", "error": "decode failed: no frame, none"},
     {"path": "cut.avi", "answer": "archery", "similarity": 0.125, "error": "only 62% was read: the file ends early"},
@@ -80,8 +81,10 @@ def test_all_kinds_say_the_same(tmp_path, format):
     assert rows == EXPECTED
 
 
-def test_a_segment_is_a_row(tmp_path):
-    rows = read(written("csv", tmp_path, (TIMED, NOTHING)))
+def test_a_segment_is_a_row_without_the_doubts_of_the_whole_video(tmp_path):
+    timed = replace(TIMED, decision=Decision("rowing", 0.9, True, ("far",)))
+    rows = read(written("csv", tmp_path, (timed, NOTHING)))
+    assert all(not row.keys() & {"unknown", "doubtful", "reasons"} for row in rows)
     assert [[row.get(name) for name in ("answer", "start", "end", "similarity")] for row in rows] == [
         ["riding a bike", 0.3, 2.5, 1.5],
         ["太极拳", 1.0, 7.207207, 0.5],
@@ -125,6 +128,13 @@ def test_pieces_are_cut_by_a_spreadsheet(tmp_path, format):
     assert [(name, one.label, one.start) for name, one in timed] == [
         (TIMED.path, "riding a bike", 0.3), (TIMED.path, "太极拳", 1.0), (TIMED.path, "riding a bike", 6.0),
     ]  # fmt: skip
+
+
+def test_a_spreadsheet_is_a_data_set_without_what_failed_or_is_unknown(tmp_path):
+    rows = read_rows(written("csv", tmp_path, (SURE, LOST, FAILED, PARTIAL)))
+    assert [(row.path, row.label) for row in rows] == [("a.mp4", "archery"), ("cut.avi", "archery")]
+    with pytest.raises(UsageError, match="is a prediction, of the format csv-long"):
+        read_rows(written("csv-long", tmp_path, (SURE,)).rename(tmp_path / "long.csv"))
 
 
 def test_sorted_records_are_written_in_the_end_also_of_a_job_that_is_cut_short(tmp_path):

@@ -47,9 +47,12 @@ def test_a_file_arrives_once_it_has_come_to_rest(tmp_path: Path, clip: Path) -> 
         time.sleep(1.5)
         shutil.copy(clip, tmp_path / "next.mp4")
 
-    found = arriving_videos([str(tmp_path)], settled=1.0)
+    shutil.copy(clip, tmp_path / "old.mp4")
+    shutil.copy(clip, tmp_path / "since.mp4")
+    found = arriving_videos([str(tmp_path)], known=[str(tmp_path / "old.mp4")], settled=1.0)
     writer = threading.Thread(target=write)
     writer.start()
+    assert next(found) == str(tmp_path / "since.mp4")  # it came before the watch, and after the look
     assert next(found) == str(tmp_path / "below" / "slow.mp4") and whole.is_set()
     assert next(found) == str(tmp_path / "next.mp4")
     writer.join()
@@ -83,4 +86,4 @@ def test_what_cannot_be_watched_is_refused(zsar_here: Here, clip: Path) -> None:
     run = zsar_here("classify", clip, *label_options(), "--watch", code=2)
     assert f"--watch: none of {clip} is a folder" in run.prose
     run = zsar_here("classify", clip.parent, *label_options(), "--watch", "--sort", "path", code=2)
-    assert "--watch: goes not with --sort path" in run.prose
+    assert "--watch cannot go with --sort path" in run.prose

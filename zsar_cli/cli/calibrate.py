@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate"]
 
+FEW = 50  # videos
 Target = Annotated[
     Path | None,
     option("--output", "The .yaml file to write, for --calibration; without it the measurement is shown only.", "-o",
@@ -83,6 +84,11 @@ def calibrate(
     show(_table(measured, measure_rejection(similarity, truth, background, classifier.sharpness, halves), runs))
     if output is not None:
         write_text(output, overwrite, calibration_text(classifier, calibration, measured.to_dict()))
+        if measured.error_after > measured.error_before or measured.videos < FEW:
+            messages.warning(
+                f"{output}: {measured.videos} videos are few for five numbers; probabilities by it may be less true "
+                "than shares"
+            )
         messages.info(f"{output}: give it by --calibration with the same --model and settings")
     for failure in scored.failures:
         messages.error(str(failure))

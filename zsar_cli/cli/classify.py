@@ -81,7 +81,7 @@ def classify(
     format = check_format(format) if format else format_for(target.output)
     target.check(format)
     if sort is not None and (sort not in SORTS or target.resume):
-        allowed = f"unknown; allowed: {', '.join(SORTS)}" if sort not in SORTS else "goes not with --resume"
+        allowed = f"unknown; allowed: {', '.join(SORTS)}" if sort not in SORTS else "cannot go with --resume"
         raise UsageError(f"--sort {sort}: {allowed}")
     check_paths(format, [])
     folders = _watched(paths, sort, target.resume) if watch else []
@@ -125,7 +125,7 @@ def _watched(paths: list[str], sort: str | None, resume: bool) -> list[str]:
     from zsar_cli.store.library_spec import is_library
 
     if other := f"--sort {sort}" if sort is not None else "--resume" if resume else "":
-        raise UsageError(f"--watch: goes not with {other}")
+        raise UsageError(f"--watch cannot go with {other}")
     folders = [path for path in paths if os.path.isdir(path) and not is_library(path)]
     if not folders:
         raise UsageError(f"--watch: none of {', '.join(paths)} is a folder; give the folder in which videos arrive")
@@ -140,7 +140,7 @@ def _arriving(
     from zsar_cli.data.arriving import arriving_videos
 
     messages.info(f"watching {', '.join(folders)}; ctrl-C ends")
-    for path in arriving_videos(folders):
+    for path in arriving_videos(folders, [one for one in todo if isinstance(one, str)]):
         todo.append(path)
         yield from classifier.classify_each([path], labelled, top_k)
 

@@ -221,13 +221,17 @@ def run_job(
     except (KeyboardInterrupt, SystemExit):
         messages.info(str(counts))
         raise
+    _tell_answers(counts, messages)
     if counts.given != 1 or counts.summary.failed:
         messages.info(str(counts))
-    for line in counts.by_answer() if counts.summary.done > 1 else ():
-        messages.info(line)
     if counts.summary.done + counts.before == 0:
         return 1
     return SOME_FAILED if counts.summary.failed else 0
+
+
+def _tell_answers(counts: _Counts, messages: Messages) -> None:
+    for line in counts.by_answer() if counts.summary.done > 1 else ():
+        messages.info(line)
 
 
 def _write_each(
@@ -328,13 +332,15 @@ class _Counts:
         self.absent += record.error is not None and record.error.stage == "find"
 
     def by_answer(self) -> Iterator[str]:
-        """How many videos have which answer, the most frequent first."""
-        width = max(map(len, self.answers), default=0)
-        for answer, count in self.answers.most_common(ANSWERS):
-            doubtful = f", {self.doubtful[answer]} doubtful" if self.doubtful[answer] else ""
-            yield f"  {printable(answer):{width}}  {count}{doubtful}"
-        if (more := len(self.answers) - ANSWERS) > 0:
-            yield f"  and {more} more labels"
+        """Lines: how many videos have which answer, the most frequent first."""
+        names = {answer: printable(answer) for answer, _ in self.answers.most_common(ANSWERS)}
+        width = max(map(len, names.values()), default=0)
+        for answer, name in names.items():
+            doubtful = f", {self.doubtful[answer]} doubtful (?)" if self.doubtful[answer] else ""
+            yield f"  {name:{width}}  {self.answers[answer]:>4}{doubtful}"
+        if (rest := len(self.answers) - ANSWERS) > 0:
+            doubtful = f"{self.doubtful.total()} of {self.answers.total()} videos are doubtful (?)"
+            yield f"  and {rest} more labels; {doubtful}"
 
     def __str__(self) -> str:
         """Empty where there was no video at all: the errors have said so."""
@@ -343,8 +349,6 @@ class _Counts:
             return ""
         failed = summary.failed - self.absent
         parts = [f"{summary.done} {self.done}"]
-        doubtful = self.doubtful.total()
-        parts += [f"{doubtful} of them doubtful (?)"] if doubtful else []
         parts += [f"{summary.partial} of them only in part"] if summary.partial else []
         parts += [f"{failed} failed"] if failed else []
         parts += [f"{self.before} done before"] if self.before else []

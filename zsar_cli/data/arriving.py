@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from zsar_cli.data.inputs import is_video
+from zsar_cli.data.inputs import find_inputs, is_video
 from zsar_cli.errors import MissingExtraError
 
 try:
@@ -21,15 +21,22 @@ SETTLED = 2.0  # seconds for which a file must not change: it may be written slo
 STEP = 500  # milliseconds between looks at files that are being written
 
 
-def arriving_videos(folders: Sequence[str], settled: float = SETTLED) -> Iterator[str]:
+def arriving_videos(folders: Sequence[str], known: Iterable[str] = (), settled: float = SETTLED) -> Iterator[str]:
     """Each video that appears or changes in the folders, at any depth, once it has come to rest; never ends.
 
     Args:
         folders: each path is given as it lies below the folder's name.
+        known: paths that have been found before; what came since then has arrived as well.
         settled: seconds for which it must not change.
     """
+    before_watching = {os.path.abspath(path) for path in known}
+    looked = False
     waiting: dict[str, tuple[tuple[int, int], float]] = {}
     for changes in watch(*folders, watch_filter=None, yield_on_timeout=True, rust_timeout=STEP, raise_interrupt=True):
+        if not looked:  # from now on changes are told
+            looked = True
+            here = (os.path.abspath(path) for path in find_inputs(folders) if isinstance(path, str) and is_video(path))
+            waiting.update((path, ((-1, -1), 0.0)) for path in here if path not in before_watching)
         for change, path in sorted(changes):
             if change == Change.deleted:
                 waiting.pop(path, None)

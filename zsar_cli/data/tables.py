@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
+from zsar_cli.records import UNKNOWN
 
 __all__ = ["DELIMITERS", "FORMULA", "TABLES", "Row", "as_written", "read_cells", "read_rows"]
 
@@ -34,6 +35,8 @@ class Row(NamedTuple):
 def read_rows(source: Path, timed: bool = False) -> list[Row]:
     """The rows of a table with the columns `path` and `label`, and perhaps `start` and `end`; others are passed over.
 
+    Of a spreadsheet of zsar, which has an `answer`, rows are left out that say `unknown`, or why a video failed.
+
     Args:
         source: .csv or .tsv whose first row names the columns, or .json, a list of mappings.
         timed: whether there must be columns of times.
@@ -46,6 +49,10 @@ def read_rows(source: Path, timed: bool = False) -> list[Row]:
     of_json = source.suffix.lower() == ".json"
     entries = _of_json(source) if of_json else read_cells(source, ("path", "label", *(_TIMES * timed)))
     for place, cells in entries:
+        if cells.get("rank"):
+            raise UsageError(f"{place}: is a prediction, of the format csv-long; labelled videos are read from -f csv")
+        if "answer" in cells and (cells["answer"] == UNKNOWN or (not cells["answer"] and cells.get("error"))):
+            continue  # it shows none of the labels, or could not be used
         given = {name: cells[name] for name in _COLUMNS if cells.get(name) is not None}
         if wrong := [value for value in given.values() if not isinstance(value, str | int | float)]:
             raise UsageError(f"{place}: {wrong[0]!r} is neither text nor a number")

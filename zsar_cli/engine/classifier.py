@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "Labelled", "LabelsLike", "Views", "ZeroShotClassifier"]
 
-AT_ONCE = 1024  # windows that are scored: a film of hours takes no more memory on the way than a clip
+AT_ONCE = 1024  # windows that are scored: a film of hours takes no more memory on the way than minutes do
+ENOUGH = 0.5  # share of a damaged video; an answer from less is doubtful
 CONDITIONED = 30_000_000  # numbers of labels as windows see them, at a time
 
 PathLike = str | os.PathLike[str]
@@ -231,6 +232,9 @@ class Classifier(ABC):
                 wrong = InputError(facts.path, "model", "its similarities are not finite numbers")
                 found.append(VideoRecord.failed(wrong))
                 continue
+            if facts.partial is not None and facts.partial.share < ENOUGH:
+                seen = f"only {facts.partial.share:.0%} of the video was read"
+                decision = replace(decision, doubtful=True, reasons=(seen, *decision.reasons))
             names = [best.names[label] for label in labels[:top_k]]
             predictions = tuple(map(Prediction, names, *values, probabilities))
             record = VideoRecord(facts.path, predictions, facts=facts, windows=len(video[0].windows), decision=decision)

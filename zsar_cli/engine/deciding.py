@@ -98,13 +98,18 @@ def decide(
         over = unknown > (how.rule.reject if how.reject is None else how.reject)
         doubtful = over or (unknown if probabilities is None else 1 - right) > DOUBT
         reasons: list[str] = []
+        known = right if probabilities is not None and how.calibration is not None else None
         if doubtful:
             labels = [best.names[number] for number in order[:2]]
-            known = right if probabilities is not None and how.calibration is not None else None
             nearer = beside.actions[action] if margin < 0 and beside.actions else None
             alike = len(labels) > 1 and shares[1] >= ALIKE * shares[0]
             reasons = list(_reasons(labels, known, nearer, alike, labels[0] in beside.strangers))
-        answer = UNKNOWN if over and how.reject is not None else best.names[order[0]]
+        answer = best.names[order[0]]
+        if over and how.reject is not None:
+            others = reasons if known is None else reasons[1:]  # but not how likely the label is right
+            answer, reasons = UNKNOWN, [f"unknown is {unknown:.2f}, above {how.reject:.2f}", *others]
+        elif doubtful and not reasons:
+            reasons = ["by a general rule: these models or settings were not calibrated"]
         shown = None if how.calibration is None or probabilities is None else probabilities[row].tolist()
         yield Decision(answer, unknown, doubtful, tuple(reasons)), shown or [None] * len(order)
 

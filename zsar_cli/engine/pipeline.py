@@ -352,9 +352,11 @@ class _Job:
         for known, view, parts in zip(file.known, self._pipeline.view_of, file.parts, strict=True):
             if known is None:
                 spans, vectors = (torch.cat(column) for column in zip(*parts, strict=True))
-                order = spans[:, 0].argsort(stable=True)  # several processes may have read a long file
-                facts = replace(file.facts[view], content=file.content)
-                known = Embedding(facts, spans[order], vectors[order])
+                parts.clear()  # a film of hours takes up the memory of its vectors twice as it is
+                if (spans[1:, 0] < spans[:-1, 0]).any():  # several processes have read a long file
+                    order = spans[:, 0].argsort(stable=True)
+                    spans, vectors = spans[order], vectors[order]
+                known = Embedding(replace(file.facts[view], content=file.content), spans, vectors)
             result.append(known)
         self._keep(file, result)
         self._finish(number, tuple(result))

@@ -175,9 +175,7 @@ def _video(report: Report, path: str, record: Mapping[str, Any], run: int) -> di
     video = {
         **_named(report, path, run),
         "answer": NONE if none else _label(report, answer),
-        "unsure": _number(record.get("unknown")),
-        "doubtful": bool(record.get("doubtful")),
-        "reasons": [str(reason) for reason in record.get("reasons") or ()],
+        **(_judged(record) if segments is None else {}),  # a decision is on the whole video, not on its segments
         "top": [_prediction(report, one) for one in predictions[:_TOP]],
         "duration": _number(facts.get("duration"), 2),
         "size": [facts["width"], facts["height"]] if facts else None,
@@ -187,6 +185,14 @@ def _video(report: Report, path: str, record: Mapping[str, Any], run: int) -> di
     }
     kept = {key: value for key, value in video.items() if value is not None and value is not False and value != []}
     return {**kept, **_segments([_segment(report, one) for one in segments])} if segments is not None else kept
+
+
+def _judged(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "unsure": _number(record.get("unknown")),
+        "doubtful": bool(record.get("doubtful")),
+        "reasons": [str(reason) for reason in record.get("reasons") or ()],
+    }
 
 
 def _add_hit(report: Report, searched: dict[Any, dict[str, Any]], path: str, hit: Mapping[str, Any], run: int) -> None:

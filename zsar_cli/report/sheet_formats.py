@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -35,8 +35,7 @@ SHEET: dict[str, type] = {
 def sheet_rows(record: VideoRecord) -> Iterator[dict[str, Any]]:
     """The rows of a record; what is not known is not in them."""
     values = record.to_dict()
-    shared = {"path": record.path, "unknown": values["unknown"], "doubtful": values["doubtful"]}
-    shared["reasons"] = "; ".join(values["reasons"])
+    shared: dict[str, Any] = {"path": record.path}
     if record.partial is not None:
         shared["error"] = f"only {record.partial.share:.0%} was read: {record.partial.reason}"
     if record.error is not None:
@@ -47,13 +46,19 @@ def sheet_rows(record: VideoRecord) -> Iterator[dict[str, Any]]:
     elif record.segments is not None or not record.predictions:
         yield shared
     else:
-        best, *others = values["predictions"]
-        answer = values["answer"] or best["label"]
-        second = best["label"] if answer == UNKNOWN else others[0]["label"] if others else None
-        yield {
-            **shared, "answer": answer, "similarity": best["similarity"], "probability": best["probability"],
-            "second": second, "margin": best["similarity"] - others[0]["similarity"] if others else None,
-        }  # fmt: skip
+        yield {**shared, **_answered(values)}
+
+
+def _answered(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of a video that was classified; `unknown` has no similarity, and the best label comes second to it."""
+    best, *others = values["predictions"]
+    judged = {"unknown": values["unknown"], "doubtful": values["doubtful"], "reasons": "; ".join(values["reasons"])}
+    margin = round(best["similarity"] - others[0]["similarity"], 6) if others else None
+    if values["answer"] == UNKNOWN:
+        return {"answer": UNKNOWN, "second": best["label"], "margin": margin, **judged}
+    second = others[0]["label"] if others else None
+    numbers = {"similarity": best["similarity"], "probability": best["probability"]}
+    return {"answer": best["label"], **numbers, "second": second, "margin": margin, **judged}
 
 
 def delimited(cells: Iterable[Any], delimiter: str = ",") -> bytes:
