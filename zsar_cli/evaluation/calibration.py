@@ -179,7 +179,7 @@ def logistic(features: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArr
         raise UsageError("all answers are right, or all are wrong: nothing can be calibrated on such videos")
     design = np.concatenate([np.ones((len(features), 1)), features], axis=1)
     ridge = RIDGE * len(truth) * np.diag([0.0, *np.ones(features.shape[1])])
-    weights = np.zeros(design.shape[1])
+    weights: NDArray[np.float64] = np.zeros(design.shape[1])
     for _ in range(100):
         p = _sigmoid(design @ weights)
         slope = design.T @ (truth - p) - ridge @ weights

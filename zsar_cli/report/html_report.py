@@ -286,7 +286,7 @@ def read_explanation(source: Path) -> dict[str, Any]:
 
 
 def _part(name: str) -> str:
-    return resources.files("zsar_cli.report").joinpath("html", name).read_text(encoding="utf-8")
+    return resources.files("zsar_cli.report").joinpath("html").joinpath(name).read_text(encoding="utf-8")
 
 
 def _embedded(value: Any) -> str:
