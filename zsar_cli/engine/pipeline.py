@@ -37,7 +37,7 @@ __all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch", "processors"]
 ALGORITHM = "windows/1"  # of all between a file and the model's input; another way to frames is another name
 BUFFER = 64_000_000  # bytes of results that may wait for a slow file before them
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of Linux: microseconds of processor time in so many by the clock
-GIVE_BACK = 16  # windows after which free memory goes back to the system
+GIVE_BACK = 128  # windows after which free memory goes back to the system
 OVERHEAD = 4096  # bytes that are counted for a result beside its vectors
 
 
