@@ -73,12 +73,11 @@ def calibrate(
         data = data.among(read_labels(labels, None, messages))
     classifier = open_classifier(messages, models, compute, reading)
     check_languages(classifier, data.classes, messages)
-    scored = score_videos(classifier, data, messages)
-    usable = np.isfinite(scored.similarity).all(axis=1)
-    similarity, truth = torch.from_numpy(scored.similarity[usable]), truth_of(data)[usable]
-    background = Background(
-        torch.from_numpy(scored.background[usable]), classifier.cosine_to_background(data.classes).double()
-    )
+    against = (classifier.prepare(data.classes), classifier.background)
+    (own, others), failures = score_videos(classifier, data, against, messages)
+    usable = np.isfinite(own).all(axis=1)
+    similarity, truth = torch.from_numpy(own[usable]), truth_of(data)[usable]
+    background = Background(torch.from_numpy(others[usable]), classifier.cosine_to_background(data.classes).double())
     calibration, measured = fitting.calibrate(similarity, truth, background, classifier.sharpness, seed)
     halves = half_of_the_classes(len(data.classes), runs, seed)
     show(_table(measured, measure_rejection(similarity, truth, background, classifier.sharpness, halves), runs))
@@ -90,9 +89,9 @@ def calibrate(
                 "than shares"
             )
         messages.info(f"{output}: give it by --calibration with the same --model and settings")
-    for failure in scored.failures:
+    for failure in failures:
         messages.error(str(failure))
-    return SOME_FAILED if scored.failures else 0
+    return SOME_FAILED if failures else 0
 
 
 def _table(measured: Calibrated, signals: dict[str, Rejection], runs: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zsar_cli.data.dataset import Dataset
-    from zsar_cli.engine.classifier import Classifier
+    from zsar_cli.engine.classifier import Classifier, Labelled
     from zsar_cli.errors import InputError
 
-__all__ = ["DATASET_HELP", "DatasetPath", "FolderNames", "Scored", "score_videos", "truth_of"]
+__all__ = ["DATASET_HELP", "DatasetPath", "FolderNames", "score_videos", "truth_of"]
 
 DATASET_HELP = (
     "A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps start and "
@@ -32,22 +33,14 @@ FolderNames = Annotated[
 ]
 
 
-class Scored(NamedTuple):
-    """A data set as a classifier sees it; a video that cannot be used is a row of -inf.
+def score_videos(
+    classifier: Classifier, data: Dataset, against: Sequence[Labelled], messages: Messages
+) -> tuple[list[NDArray[np.float64]], list[InputError]]:
+    """Read the videos and compare them with labels. Closes the classifier.
 
-    Args:
-        similarity: of V videos to C classes, [V, C].
-        background: of the videos to the actions of `Classifier.background`, [V, B].
-        failures: of the videos that cannot be used, in their order.
-    """
-
-    similarity: NDArray[np.float64]
-    background: NDArray[np.float64]
-    failures: list[InputError]
-
-
-def score_videos(classifier: Classifier, data: Dataset, messages: Messages) -> Scored:
-    """Read the videos and compare them with all classes. Closes the classifier.
+    Returns:
+        for each of `against` the similarities, [V, U], a video that cannot be used a row of -inf; and the failures of
+        these videos, in their order.
 
     Raises:
         UsageError: none of the videos can be used.
@@ -56,21 +49,19 @@ def score_videos(classifier: Classifier, data: Dataset, messages: Messages) -> S
 
     from zsar_cli.errors import InputError
 
-    labelled, beside = classifier.prepare(data.classes), classifier.background
-    similarity = np.full((len(data.items), len(data.classes)), -np.inf)
-    background = np.full((len(data.items), len(beside.labels)), -np.inf)
+    similarities = [np.full((len(data.items), len(one.labels)), -np.inf) for one in against]
     failures = []
     with classifier, messages.progress(len(data.items)) as progress:
         for row, video in enumerate(classifier.embed(item.source for item in data.items)):
             progress.advance(failed=isinstance(video, InputError))
             if isinstance(video, InputError):
                 failures.append(video)
-            else:
-                similarity[row] = classifier.similarity(video, labelled).double().numpy()
-                background[row] = classifier.similarity(video, beside).double().numpy()
+                continue
+            for rows, one in zip(similarities, against, strict=True):
+                rows[row] = classifier.similarity(video, one).double().numpy()
     if len(failures) == len(data.items):
         raise UsageError(f"none of the {len(data.items)} videos can be used; the first: {failures[0]}")
-    return Scored(similarity, background, failures)
+    return similarities, failures
 
 
 def truth_of(data: Dataset) -> NDArray[np.int64]:

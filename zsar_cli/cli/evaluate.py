@@ -115,7 +115,7 @@ def evaluate(
     check_languages(classifier, data.classes, messages)
     if unseen is not None:
         _tell_seen(classifier, data, messages)
-    similarity, _, failures = score_videos(classifier, data, messages)
+    (similarity,), failures = score_videos(classifier, data, [classifier.prepare(data.classes)], messages)
     report = _measure(similarity, data, protocol, runs, seed, seen_classes)
     report["setting"] = {
         "dataset": str(dataset), "split": str(split) if split else None, "transfer": transfer,
