@@ -107,7 +107,7 @@ def calibrate(
         pairs.setdefault("after", []).append((_probability(one, whole), whole.right))
         pairs.setdefault("lists", []).append((_probability(one, lists), lists.right))
         lists = tops(own, 0.5)
-        held.append((_sigmoid(one.unknown + one.unknown_background * lists.background), lists.known))
+        held.append((_unknown(one, lists), lists.known))
     unknown, known = (np.concatenate(column) for column in zip(*held, strict=True))
     errors = {
         name: calibration_error(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -162,8 +162,14 @@ def _fit(tops: _Tops, mixed: _Tops, reject: float = 1.0) -> Calibration:
 
 
 def _probability(one: Calibration, tops: _Tops) -> NDArray[np.float64]:
-    by_margins = one.right_background * tops.background + one.right_others * tops.others
-    return _sigmoid(one.right + by_margins + one.right_labels * tops.length)
+    columns = map(torch.from_numpy, (tops.background, tops.others, tops.length))
+    found: NDArray[np.float64] = one.right_of(*columns).numpy()
+    return found
+
+
+def _unknown(one: Calibration, tops: _Tops) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = one.unknown_of(torch.from_numpy(tops.background)[:, None]).numpy()
+    return found
 
 
 def logistic(features: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -49,8 +49,12 @@ class Calibration:
         """That each of the best of `count` labels is right, [V, K]; None for one label, which nothing is against."""
         if count < 2:
             return None
-        constant = self.right + self.right_labels * math.log(count)
-        return torch.sigmoid(constant + self.right_background * background + self.right_others * others)
+        return self.right_of(background, others, math.log(count))
+
+    def right_of(self, background: Tensor, others: Tensor, length: Tensor | float) -> Tensor:
+        """The first formula; `length` is log U, of all or of each."""
+        by_margins = self.right_background * background + self.right_others * others
+        return torch.sigmoid(self.right + self.right_labels * length + by_margins)
 
     def unknown_of(self, background: Tensor) -> Tensor:
         """That none of the labels is in the video, [V] from [V, K], the best label among these."""
