@@ -49,7 +49,9 @@ def score_videos(
 
     from zsar_cli.errors import InputError
 
-    similarities = [np.full((len(data.items), len(one.labels)), -np.inf) for one in against]
+    similarities: list[NDArray[np.float64]] = [
+        np.full((len(data.items), len(one.labels)), -np.inf) for one in against
+    ]
     failures = []
     with classifier, messages.progress(len(data.items)) as progress:
         for row, video in enumerate(classifier.embed(item.source for item in data.items)):
