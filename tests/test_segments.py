@@ -13,7 +13,7 @@ import pytest
 from zsar_cli.errors import ConfigError
 from zsar_cli.records import Segment
 from zsar_cli.transfer.scenes import scene_borders
-from zsar_cli.transfer.segments import SegmentSettings, above_background, cells, find_segments
+from zsar_cli.transfer.segments import SegmentSettings, above_level, cells, find_segments
 
 
 def windows(duration, length, stride):
@@ -205,7 +205,7 @@ def test_adding_to_a_label_or_scaling_its_spread_moves_nothing():
     random = np.random.default_rng(1)
     similarity = random.normal(size=(80, 2)) + 6 * (random.random((80, 2)) < 0.15)
     np.testing.assert_allclose(
-        above_background(similarity, 0.25), above_background(similarity * [3, 2] + [7, -1], 0.25), atol=1e-9
+        above_level(similarity, 0.25), above_level(similarity * [3, 2] + [7, -1], 0.25), atol=1e-9
     )
 
 

@@ -58,6 +58,7 @@ def calibrate(
     import torch
 
     from zsar_cli.data.dataset import read_dataset
+    from zsar_cli.engine.background import cosine_to_background
     from zsar_cli.engine.calibrations import calibration_text
     from zsar_cli.evaluation import calibration as fitting
     from zsar_cli.evaluation.measures import half_of_the_classes
@@ -77,7 +78,8 @@ def calibrate(
     (own, others), failures = score_videos(classifier, data, against, messages)
     usable = np.isfinite(own).all(axis=1)
     similarity, truth = torch.from_numpy(own[usable]), truth_of(data)[usable]
-    background = Background(torch.from_numpy(others[usable]), classifier.cosine_to_background(data.classes).double())
+    cosine = cosine_to_background(classifier.members[0].model.text, data.classes)
+    background = Background(torch.from_numpy(others[usable]), cosine.double())
     calibration, measured = fitting.calibrate(similarity, truth, background, classifier.sharpness, seed)
     halves = half_of_the_classes(len(data.classes), runs, seed)
     show(_table(measured, measure_rejection(similarity, truth, background, classifier.sharpness, halves), runs))

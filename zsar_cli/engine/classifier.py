@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import compress
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from zsar_cli.data.examples import Example
+from zsar_cli.engine.background import background_semantic, look_beside
 from zsar_cli.engine.deciding import Beside, Best, Deciding, decide
 from zsar_cli.engine.examples import Examples, embed_examples
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline, Watch
@@ -25,12 +25,11 @@ from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, VideoModel, visual_part
 from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
-from zsar_cli.text.encoder import TextEncoder, encode_labels
+from zsar_cli.text.encoder import encode_labels
 from zsar_cli.text.lexicon import background_actions
 from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
 from zsar_cli.transfer.compose import compose, compose_beside, toward_examples
-from zsar_cli.transfer.decision import NEAR
-from zsar_cli.transfer.explanation import UNRELATED, Explanation, explain
+from zsar_cli.transfer.explanation import Explanation, explain
 from zsar_cli.transfer.scoring import TransferSettings, aggregate, score_labels, to_shares
 from zsar_cli.video.types import Excerpt, VideoFacts
 
@@ -245,26 +244,11 @@ class Classifier(ABC):
         """What the labels of videos are judged by, see `deciding.decide`."""
         known, beside = self._beside or (None, None)
         if beside is None or known is not labelled:
-            beside = self._look_beside(labelled.labels)
+            beside = look_beside(self.members, labelled.labels)
             self._beside = labelled, beside
         background = self.similarities(videos, self.background)[:, beside.far].nan_to_num()
         how = replace(self.deciding, calibration=None) if labelled.by_example else self.deciding
         return background, beside, how
-
-    def cosine_to_background(self, labels: LabelSet) -> Tensor:
-        """How much each label means the same as each action of the background: cosines of names, [U, B]."""
-        text = self.members[0].model.text
-        return encode_labels(text, labels.labels) @ _background_semantic(text).T
-
-    def _look_beside(self, labels: LabelSet) -> Beside:
-        far = self.cosine_to_background(labels).amax(dim=0) < NEAR
-        actions = tuple(compress(background_actions().names, far.tolist()))
-        banks = [(member, bank) for member in self.members for bank in (member.bank, member.added) if bank is not None]
-        nearest = [
-            (encode_labels(member.model.text, labels.labels) @ bank.semantic.T).amax(dim=1) for member, bank in banks
-        ]
-        strange = torch.stack(nearest).amax(dim=0) < UNRELATED if nearest else torch.zeros(len(labels))
-        return Beside(far, actions, frozenset(compress(labels.names, strange.tolist())))
 
     def facts(self, video: Views) -> VideoFacts:
         """What is known of the file, as the first model sees it."""
@@ -353,7 +337,7 @@ class ZeroShotClassifier(Classifier):
     @cached_property
     def background(self) -> Labelled:
         """See `Classifier.background`."""
-        return self._from_words(LabelSet.from_names(background_actions().names), _background_semantic(self.model.text))
+        return self._from_words(LabelSet.from_names(background_actions().names), background_semantic(self.model.text))
 
     def _from_words(self, labels: LabelSet, semantic: Tensor | None = None) -> Labelled:
         text = self.model.encode_labels(labels.labels)
@@ -465,14 +449,6 @@ class ZeroShotClassifier(Classifier):
             versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},
             notes=labels.notes,
         )
-
-
-def _background_semantic(encoder: TextEncoder) -> Tensor:
-    """[B, E], by packaged embeddings where these are of the encoder."""
-    actions = background_actions()
-    if encoder.fingerprint == actions.text_encoder:
-        return actions.semantic
-    return encode_labels(encoder, LabelSet.from_names(actions.names).labels)
 
 
 def _best(shares: Tensor, top_k: int | None) -> Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zsar_cli.records import Segment
 from zsar_cli.settings import Count, Positive, Weight, settings
 
-__all__ = ["SegmentSettings", "above_background", "cells", "find_segments"]
+__all__ = ["SegmentSettings", "above_level", "cells", "find_segments"]
 
 Array = NDArray[np.float64]
 _NORMAL = 1.4826  # a normal distribution's standard deviation is this times its median absolute deviation
@@ -72,7 +72,7 @@ def find_segments(
     Returns:
         segments in the order of their starts, never outside the first and the last of `borders`.
     """
-    scores = above_background(similarity, how.floor)
+    scores = above_level(similarity, how.floor)
     means = np.add.reduceat(scores, scenes[:-1], axis=0) / np.diff(scenes)[:, None]
     found: list[Segment] = []
     for column, label in enumerate(labels):
@@ -83,7 +83,7 @@ def find_segments(
     return tuple(sorted(found, key=lambda segment: (segment.start, segment.end, labels.index(segment.label))))
 
 
-def above_background(similarity: Array, floor: float) -> Array:
+def above_level(similarity: Array, floor: float) -> Array:
     """How far each window stands above the label's level in the video, in units of its spread there, [N, U].
 
     The level is the median over windows and the spread the median absolute deviation, as a standard deviation and
