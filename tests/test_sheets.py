@@ -164,3 +164,11 @@ def test_libreoffice_shows_the_same_numbers_and_runs_no_formula(tmp_path, format
     for row, expected in zip(rows, EXPECTED, strict=True):
         numbers = {name: value for name, value in expected.items() if isinstance(value, float)}
         assert {name: row[name] for name in numbers} == pytest.approx(numbers)
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv", "parquet", "xlsx"])
+def test_segments_come_back_from_every_kind(tmp_path, format):
+    found = read_moments(written(format, tmp_path, (TIMED,)))
+    assert [(path, one.label, one.start, one.end) for path, one in found] == [
+        (TIMED.path, one.label, round(one.start, 6), round(one.end, 6)) for one in TIMED.segments
+    ]

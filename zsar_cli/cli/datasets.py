@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["DATASET_HELP", "DatasetPath", "FolderNames", "score_videos", "truth_of"]
 
 DATASET_HELP = (
-    "A folder with one folder of videos per class, or a .csv, .tsv or .json table of path, label and perhaps start and "
-    "end"
+    "A folder with one folder of videos per class, or a .csv, .tsv, .xlsx, .parquet or .json table of path, label and "
+    "perhaps start and end"
 )
 DatasetPath = Annotated[Path, typer.Argument(help=f"{DATASET_HELP}.", metavar="DATASET")]
 FolderNames = Annotated[

@@ -88,8 +88,8 @@ def read_dataset(source: Path, names: Path | None = None) -> Dataset:
     """Read a data set.
 
     Args:
-        source: a folder that holds one folder of videos per class; or a table (.csv, .tsv, or a .json list of mappings)
-            with the columns `path` (relative to the table) and `label`, and perhaps `start` and `end` in seconds,
+        source: a folder that holds one folder of videos per class; or a table (see `tables.read_rows`) with the
+            columns `path` (relative to the table) and `label`, and perhaps `start` and `end` in seconds,
             where only a part of a video shows it.
         names: .csv with the columns `folder` and `label`, natural names for the folders, and perhaps `descriptions`:
             sentences about each, separated by "|".
@@ -103,7 +103,7 @@ def read_dataset(source: Path, names: Path | None = None) -> Dataset:
         found = list(_from_table(source))
     else:
         raise UsageError(
-            f"{source}: no such data set; give a folder with one folder per class, or a .csv, .tsv or .json table"
+            f"{source}: no such data set; give a folder with one folder per class, or a table ({', '.join(TABLES)})"
         )
     natural = _read_names(names) if names is not None else {}
     if natural:
@@ -160,7 +160,7 @@ def _from_table(source: Path) -> Iterator[Item]:
     for row in read_rows(source):
         if not row.label:
             raise UsageError(f"{row.place}: its label is empty")
-        yield Item(str(source.parent / row.path), row.label, row.path, *(row.span or ()))
+        yield Item(str(row.folder / row.path), row.label, row.path, *(row.span or ()))
 
 
 def _read_names(file: Path) -> dict[str, Label]:

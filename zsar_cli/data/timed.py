@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zsar_cli.data.elan import read_elan
-from zsar_cli.data.tables import DELIMITERS, as_written, read_cells, read_rows
+from zsar_cli.data.tables import SHEETS, read_cells, read_rows
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_json
 from zsar_cli.records import UNKNOWN
@@ -35,7 +35,8 @@ def read_truth(path: Path, subset: str | None = None, tier: str | None = None) -
     """Ground truth.
 
     - JSON as ActivityNet writes it: {"database": {id: {"subset", "annotations": [{"label", "segment"}]}}};
-    - .csv or .tsv with the columns path, label, start and end; a path alone is a video where nothing happens;
+    - .csv, .tsv, .xlsx or .parquet with the columns path, label, start and end; a path alone is a video where nothing
+      happens;
     - .eaf, an ELAN document of one video, or a folder of such.
 
     Args:
@@ -45,7 +46,7 @@ def read_truth(path: Path, subset: str | None = None, tier: str | None = None) -
     Raises:
         UsageError: the file is no such file or has no annotation, or it has no subsets or tiers.
     """
-    table, elan = path.suffix.lower() in DELIMITERS, is_elan(path)
+    table, elan = path.suffix.lower() in SHEETS, is_elan(path)
     if subset is not None and (table or elan):
         raise UsageError(f"{path}: the subset {subset!r} was asked for, and only ActivityNet's JSON has subsets")
     if tier is not None and not elan:
@@ -162,10 +163,11 @@ def _found(path: Path, name: str, record: Mapping[str, Any]) -> list[Timed]:
 
 def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, Any]:
     """Our own records, each with the path of its video; or what another's results have for each id."""
-    if (kind := path.suffix.lower()) in DELIMITERS:
+    if (kind := path.suffix.lower()) in SHEETS:
         return _tabled(path)
     if kind not in ("", ".json", ".jsonl"):  # none: a pipe
-        raise UsageError(f"{path}: results are read as .json, .jsonl or .csv, not {kind}; -o FILE.jsonl writes them")
+        known = ", ".join((".json", ".jsonl", *SHEETS))
+        raise UsageError(f"{path}: results are read as one of {known}, not {kind}; -o FILE.jsonl writes them")
     if kind == ".jsonl":
         return [_named(path, record) for record in _lines(path)]
     document = _mapping(read_json(path, UsageError), path)
@@ -181,7 +183,7 @@ def _tabled(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     segment or a prediction, which has a `label`, and a prediction a rank."""
     records: dict[str, dict[str, Any]] = {}
     for _, cells in read_cells(path, ("path", "label", "start", "end")):
-        row = {key: as_written(text) for key, text in cells.items() if isinstance(text, str) and text}
+        row = {key: value for key, value in cells.items() if value is not None and value != ""}
         name, _ = _named(path, row)
         record = records.setdefault(name, {"segments": [], "predictions": []})
         if "answer" in row:
