@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def test_arrays_come_back_to_the_last_bit(tmp_path: Path) -> None:
     assert torch.equal(found, array)
     assert meta == {"times": [0.1, 2], "partial": None}
     assert EmbeddingCache(tmp_path).get(["absent"]) == {}
+
+
+def test_vectors_are_kept_without_a_copy_of_python_s(tmp_path: Path) -> None:
+    cache, vectors = EmbeddingCache(tmp_path), torch.rand(4000, 1280)
+    cache.put("video", [("small", vectors[:1], None)])
+    tracemalloc.start()
+    cache.put("video", [("large", vectors, None)])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < vectors.nbytes / 4
+    assert torch.equal(cache.get(["large"])["large"][0], vectors)
 
 
 def test_more_keys_than_sqlite_takes_at_once(tmp_path: Path) -> None:

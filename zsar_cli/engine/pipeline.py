@@ -351,8 +351,7 @@ class _Job:
         result = []
         for known, view, parts in zip(file.known, self._pipeline.view_of, file.parts, strict=True):
             if known is None:
-                spans, vectors = (torch.cat(column) for column in zip(*parts, strict=True))
-                parts.clear()  # a film of hours takes up the memory of its vectors twice as it is
+                spans, vectors = _joined(parts)
                 if (spans[1:, 0] < spans[:-1, 0]).any():  # several processes have read a long file
                     order = spans[:, 0].argsort(stable=True)
                     spans, vectors = spans[order], vectors[order]
@@ -384,6 +383,22 @@ class _Job:
             self._next += 1
             self.held -= _size(result)
             yield result
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Spans and vectors of all parts, which are let go on the way: those of a film of hours do not stand here twice."""
+    count = sum(len(spans) for spans, _ in parts)
+    spans, vectors = (one.new_empty(count, *one.shape[1:]) for one in parts[0])
+    parts.reverse()
+    end = given_back = 0
+    while parts:
+        some = parts.pop()
+        start, end = end, end + len(some[0])
+        spans[start:end], vectors[start:end] = some
+        if end - given_back >= GIVE_BACK:
+            given_back = end
+            give_back()
+    return spans, vectors
 
 
 def _size(result: Result) -> int:

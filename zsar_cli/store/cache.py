@@ -99,7 +99,7 @@ class EmbeddingCache:
         """Keep (key, array, meta) entries; meta is anything JSON holds. All or none are written."""
         rows = []
         for key, array, meta in entries:
-            data = array.detach().cpu().numpy().astype("<f4").tobytes()
+            data = np.ascontiguousarray(array.detach().cpu().numpy(), "<f4").reshape(-1).data.cast("B")
             shape, about = to_json(list(array.shape)), to_json(meta)
             rows.append((key, kind, shape, data, about, _sum(key.encode(), shape, data, about)))
         self._write("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -277,7 +277,7 @@ def _intact(check: Any, *parts: Any) -> bool:
     return all(isinstance(part, bytes) for part in parts) and bool(_sum(*parts) == check)
 
 
-def _sum(*parts: bytes) -> bytes:
+def _sum(*parts: bytes | memoryview) -> bytes:
     """Over parts and their boundaries."""
     hasher = hashlib.blake2b(digest_size=16)
     for part in parts:
