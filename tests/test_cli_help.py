@@ -57,7 +57,7 @@ def test_commands_come_in_the_order_of_their_use(shown: Callable[..., str]) -> N
     names = re.findall(r"^│ ([a-z-]+) ", list_of_commands, flags=re.MULTILINE)
     assert names == [
         "classify", "localize", "search", "cut", "report", "explain", "train", "evaluate", "evaluate-localization",
-        "calibrate", "export-prototypes", "doctor", "library", "models", "cache",
+        "calibrate", "export-prototypes", "doctor", "library", "data", "models", "cache",
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from zsar_cli.cli import (
     calibrate,
     classify,
     cut,
+    data,
     doctor,
     evaluate,
     evaluate_localization,
@@ -92,5 +93,6 @@ app.command("calibrate", epilog=EPILOG)(guarded(calibrate.calibrate))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
 app.add_typer(library.app, name="library")
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

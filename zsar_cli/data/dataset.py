@@ -15,7 +15,7 @@ from zsar_cli.errors import InputError, LabelError, UsageError
 from zsar_cli.labels import Label, LabelSet, readable
 from zsar_cli.video.types import Excerpt, Window
 
-__all__ = ["Dataset", "Item", "read_dataset", "read_split"]
+__all__ = ["Dataset", "Item", "read_dataset", "read_split", "split_lines"]
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,27 @@ def read_split(source: Path, number: int = 1) -> frozenset[str]:
         UsageError: it is not there or lists nothing.
     """
     files = sorted(source.glob(f"*_test_split{number}.txt")) if source.is_dir() else [source]
-    keys: set[str] = set()
-    for file in files:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file}: cannot be read as a split file: {error}") from None
-        for line in filter(None, map(str.strip, lines)):
-            match = re.fullmatch(r"(.+?)(?:\s+(\d+))?", line)
-            assert match is not None  # any line that is not empty matches
-            if not source.is_dir() or match[2] == "2":
-                keys.add(match[1])
+    listed = (pair for file in files for pair in split_lines(file))
+    keys = frozenset(name for name, side in listed if not source.is_dir() or side == "2")
     if not keys:
         raise UsageError(f"{source}: lists no videos for testing (split {number})")
-    return frozenset(keys)
+    return keys
+
+
+def split_lines(file: Path) -> Iterator[tuple[str, str | None]]:
+    """The videos of a split file as it writes them, each with the number behind it, if there is one.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read as a split file: {error}") from None
+    for line in filter(None, map(str.strip, lines)):
+        match = re.fullmatch(r"(.+?)(?:\s+(\d+))?", line)
+        assert match is not None  # any line that is not empty matches
+        yield match[1], match[2]
 
 
 def _from_folders(source: Path) -> Iterator[Item]:
