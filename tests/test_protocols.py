@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from zsar_cli.data.strict import nearest_tests
 from zsar_cli.errors import UsageError
 from zsar_cli.evaluation.measures import half_of_the_classes
 from zsar_cli.labels import LabelSet
+from zsar_cli.text.minilm import minilm
 
 # What each list was checked against when it was made; a change of a list is a change of every figure by it.
 DIGESTS = {
@@ -136,3 +138,14 @@ def test_the_nearest_test_is_found_by_the_angle_or_by_the_same_letters() -> None
     ]  # fmt: skip
     same = nearest_tests(Flat(), LabelSet.from_names(["skydiving 40"]), LabelSet.from_names(["sky diving 40", "x 41"]))
     assert [tuple(one) for one in same] == [("skydiving 40", "sky diving 40", 0.0)]
+
+
+def test_what_the_page_says_is_left_of_kinetics_700() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "protocols.md").read_text(encoding="utf-8")
+    tests = class_list("ucf101").labels.with_names(class_list("hmdb51").labels)
+    nearest = nearest_tests(minilm(), class_list("kinetics700").labels, tests)
+    left = [sum(one.distance > within for one in nearest) for within in (0.05, 0.1, 0.2, 0.3)]
+    assert f"| Kinetics-700 | UCF101 and HMDB51 | {' | '.join(map(str, left))} |" in page
+    distances = {(one.label, one.test): one.distance for one in nearest}
+    for label, test in (("hula hooping", "hula hoop"), ("squat", "body weight squats"), ("skipping rope", "jump rope")):
+        assert f'{distances[label, test]:.4f} from "{test}"' in " ".join(page.split())
