@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from zsar_cli.errors import ConfigError, ModelError, UsageError
-from zsar_cli.networks.backbones import BACKBONES, FILES, POSTURE, Backbone, BackboneConfig, network_of, open_backbone
+from zsar_cli.networks.backbone_config import BACKBONES, FILES, POSTURE, BackboneConfig
+from zsar_cli.networks.backbones import Backbone, network_of, open_backbone
 from zsar_cli.networks.efficientnet import EfficientNetLite, fold_batch_norm
 from zsar_cli.networks.pose import FINGERPRINT, PoseNetwork, Poses
 from zsar_cli.networks.posture import DESCRIPTION, PostureFeatures, describe

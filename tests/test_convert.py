@@ -120,7 +120,7 @@ def test_damage_and_absence_are_named(tmp_path: Path) -> None:
 
 
 def test_weights_without_a_configuration_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.pth").touch()
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "x.pth")
     with pytest.raises(ModelError, match=r"has no config\.json"):
         convert(tmp_path / "x.pth", tmp_path / "new")
 

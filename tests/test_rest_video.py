@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rest_bundles
@@ -134,15 +135,31 @@ def test_explain_and_evaluate_work_at_once(bundle: Path, clip: Path, tmp_path: P
         assert "top-1" in zsar_here(*command, code=0).stdout
 
 
-@pytest.mark.parametrize("changed", [False, True])
-def test_weights_that_no_package_brings_travel_in_the_bundle(tmp_path: Path, changed: bool) -> None:
-    config = {} if changed else {"name": "resnet18", "weights": "random"}
+@pytest.mark.parametrize(
+    ("changed", "config"),
+    [
+        (True, {}),
+        (False, {"name": "resnet18", "weights": "random"}),
+        (False, {"name": "r2plus1d_18", "weights": "random", "width": 1 / 8}),
+        (
+            True,
+            {"name": "timesformer-base", "weights": "random", "width": 1 / 12, "frames": 3, "normalisation": "half"},
+        ),
+    ],
+)
+def test_weights_that_no_package_brings_travel_in_the_bundle(
+    tmp_path: Path, changed: bool, config: dict[str, Any]
+) -> None:
     rest_bundles.write(tmp_path / "model", changed=changed, **config)
     own, backbone, _ = rest_bundles.parts(**config)
     with torch.inference_mode():
         v = normalize(own.encode_video(backbone(some_clips())), dim=1)
         mirrored = normalize(own.encode_video(backbone(some_clips().flip(3))), dim=1)
-    torch.testing.assert_close(opened(tmp_path / "model").encode_video(some_clips()), (v + mirrored) / 2)
+    model = opened(tmp_path / "model")
+    torch.testing.assert_close(model.encode_video(some_clips()), (v + mirrored) / 2)
+    if "frames" in config:
+        with pytest.raises(UsageError, match="--frames 2: the backbone timesformer-base takes 3 frames"):
+            model.encode_video(some_clips()[:, :2])
 
 
 def test_a_bundle_says_where_its_backbone_comes_from(bundle: Path) -> None:

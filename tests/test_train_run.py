@@ -277,6 +277,36 @@ def test_fine_tuning_changes_the_backbone_and_resumes_too(
     assert [record["predictions"][0]["label"] for record in zsar_here(*command).records] == CLASSES
 
 
+def test_a_backbone_of_clips_is_trained_from_nothing(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    settings = write_settings(
+        tmp_path, "backbone:\n  width: 0.125\n  cells: 1\nfinetune:\n  batch: 4\n  recompute: true\n"
+    )
+    flags = [*SMALL[2:], settings]
+    flags[flags.index("--frames") + 1] = "9"
+    run = ("train", place / "data", "-o", tmp_path / "run", "--backbone", "r2plus1d_18", "--backbone-weights", "random")
+    zsar_here(*run, "--steps", 2, "--finetune", 2, *flags, code=0)
+    bundle = read_bundle(tmp_path / "run" / "model", "rest", MINILM)
+    assert bundle.settings["backbone"]["fingerprint"] == "r2plus1d_18-random-0-width=0.125-tuned"
+    fresh = open_backbone(
+        BackboneConfig("r2plus1d_18", weights="random", size=64, width=0.125), torch.device("cpu"), torch.float32
+    )
+    for name, value in fresh.network.named_parameters():
+        assert not torch.equal(bundle.weights[f"backbone.{name}"], value), name
+    names = [part for name in CLASSES for part in ("--label", name)]
+    command = ("classify", place / "data" / CLASSES[0] / "clip0", *names, "--model", tmp_path / "run", "--no-cache")
+    (record,) = zsar_here(*command, "--format", "jsonl", code=0).records
+    assert len(record["predictions"]) == len(CLASSES)
+
+
+def test_a_wrong_number_of_frames_is_refused_before_any_video_is_read(
+    place: Path, tmp_path: Path, zsar_here: Run
+) -> None:
+    run = ("train", place / "data", "-o", tmp_path / "run", "--steps", 2, "--backbone", "videomae-base")
+    narrow = write_settings(tmp_path, "backbone: {width: 0.0834}\n")
+    done = zsar_here(*run, "--backbone-weights", "random", *SMALL[2:], narrow, code=2)
+    assert "--frames 2: the backbone videomae-base takes 16 frames" in done.stderr
+
+
 def test_a_checkpoint_is_whole_and_of_its_data(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin({"seed": 0})

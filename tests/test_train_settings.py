@@ -98,6 +98,9 @@ def test_settings_made_in_code_are_checked_too() -> None:
 
 
 def test_values_that_do_not_go_together_are_refused() -> None:
+    clips = {"backbone": {"name": "r3d_18", "weights": "random", "width": 0.5, "frames": None}, "reverse": 0.5}
+    with pytest.raises(ConfigError, match="those of r3d_18 know the order of their frames, so it takes 0"):
+        read_run_config(clips, "file")
     with pytest.raises(ConfigError, match="width 30 must be a multiple of heads"):
         read_run_config({"width": 30}, "file")
     with pytest.raises(ConfigError, match="no package brings weights for resnet18"):

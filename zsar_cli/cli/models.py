@@ -198,11 +198,18 @@ def convert(
     output: Target,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a safetensors copy of a model with pickled weights (.pth, .bin). No code in the pickle is run."""
+    """Make a safetensors copy of a model with pickled weights (.pth, .bin). No code in the pickle is run.
+
+    Checkpoints of r3d_18, r2plus1d_18 and r2plus1d_34 need no config.json: they are known by their tensors.
+    """
+    from zsar_cli.networks.video_resnets import VIDEO_RESNETS, recognise
+    from zsar_cli.weights.checkpoint import read_config
     from zsar_cli.weights.convert import convert as write
 
-    folder = write(source, output)
-    Messages(quiet).info(f"{folder}: use it with --model {folder}")
+    folder = write(source, output, recognise)
+    kind = read_config(folder).get("model_type")
+    use = f"zsar train --backbone {kind} --backbone-weights" if kind in VIDEO_RESNETS else "--model"
+    Messages(quiet).info(f"{folder}: use it with {use} {folder}")
 
 
 def _lines(key: str, value: Any) -> list[str]:

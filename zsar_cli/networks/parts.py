@@ -14,7 +14,7 @@ __all__ = ["FRAMES", "in_parts"]
 FRAMES = 4
 
 
-def in_parts(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def in_parts(network: Callable[[Tensor], Tensor], images: Tensor, most: int = FRAMES) -> Tensor:
     """Rows of what a network makes of images, N of N.
 
     On a CPU it sees the same number of them each time, the last time some of no account: rounded to few digits, results
@@ -23,9 +23,10 @@ def in_parts(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Args:
         network: treats each image by itself.
         images: [N, ...].
+        most: of them at a time.
     """
     if images.device.type != "cpu":
         return network(images)
-    lacking = -len(images) % FRAMES
+    lacking = -len(images) % most
     filled = torch.cat([images, images.new_zeros(lacking, *images.shape[1:])]) if lacking else images
-    return torch.cat([network(part) for part in torch.split(filled, FRAMES)])[: len(images)]
+    return torch.cat([network(part) for part in torch.split(filled, most)])[: len(images)]

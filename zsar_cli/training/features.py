@@ -60,7 +60,12 @@ def extract(
 
     Returns:
         the usable videos in order, and why the others are not.
+
+    Raises:
+        UsageError: the backbone takes another number of frames.
     """
+    for count in (clip.frames, clip.classify_frames or clip.frames):
+        backbone.check_frames(count)
     geometries = clip.geometries(backbone.config.side)
     contents = {source: _content(source) for source in dict.fromkeys(item.source for item in items)}
     failures: dict[Source, InputError] = {}
@@ -109,7 +114,7 @@ def _content(source: Source) -> str | None:
 
 @torch.inference_mode()
 def _grids(video: DecodedVideo, backbone: Backbone, flip: bool) -> Array:
-    """float16 [V, T, G, G, C], V = clips, then their mirror images."""
+    """float16 [V, T', G, G, C], V = clips, then their mirror images."""
     device = next(backbone.parameters()).device
     clips = torch.from_numpy(video.frames).to(device)
     views = [clips, clips.flip(3)] if flip else [clips]
@@ -126,7 +131,7 @@ def _key(content: str | None, backbone: Backbone, clip: ClipConfig, geometry: Ge
 
 
 def pack(videos: Sequence[Extracted], cache: FeatureCache, target: Path) -> Tensor:
-    """The features of all videos as one array on disk, memory-mapped: float16 [N, V, T, G, G, C].
+    """The features of all videos as one array on disk, memory-mapped: float16 [N, V, T', G, G, C].
 
     Args:
         videos: N, all of them in the cache.

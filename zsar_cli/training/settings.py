@@ -11,7 +11,7 @@ from pydantic import Field
 
 from zsar_cli.errors import ConfigError
 from zsar_cli.models.rest import ClipSettings
-from zsar_cli.networks.backbones import BackboneConfig
+from zsar_cli.networks.backbone_config import OF_CLIPS, BackboneConfig
 from zsar_cli.networks.rest import RestConfig
 from zsar_cli.settings import Positive, settings
 from zsar_cli.training.config import TrainConfig
@@ -91,6 +91,11 @@ class RunConfig:
         if self.backbone.posture and self.clip.view in ("both", "whole"):
             raise ValueError(
                 f"clip: view is '{self.clip.view}', which squeezes bodies; posture takes 'letterbox' or 'centre'"
+            )
+        if self.train.reverse and self.backbone.name in OF_CLIPS:
+            raise ValueError(
+                f"train: reverse is {self.train.reverse}, which turns round the features of single frames; those of "
+                f"{self.backbone.name} know the order of their frames, so it takes 0"
             )
 
     @property

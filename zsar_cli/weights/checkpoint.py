@@ -58,12 +58,13 @@ def architecture(config: Mapping[str, Any]) -> str:
     return str(named[0]) if isinstance(named, list) and named else ""
 
 
-def load_network(folder: Path, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+def load_network(folder: Path, auto_class: str, device: torch.device, dtype: torch.dtype, **making: Any) -> Any:
     """The network in evaluation mode, all of its weights from the checkpoint.
 
     Args:
         folder: a checkpoint.
         auto_class: the Transformers class that makes it, for example "AutoModel".
+        making: more for its `from_pretrained`, such as a `config` in the place of the checkpoint's.
 
     Raises:
         ModelError: the weights are missing, pickled, damaged or of another architecture.
@@ -77,7 +78,7 @@ def load_network(folder: Path, auto_class: str, device: torch.device, dtype: tor
         with quiet_transformers():
             network, report = maker.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False,
-                output_loading_info=True,
+                output_loading_info=True, **making,
             )  # fmt: skip
     # Transformers builds whatever config.json says; what that raises where it says nonsense is without bound.
     except Exception as error:

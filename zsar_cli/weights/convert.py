@@ -1,10 +1,14 @@
-"""Pickled weights of a Transformers model to safetensors, without running anything that is in the pickle."""
+"""Pickled weights to safetensors, without running anything that is in the pickle.
+
+They are of a model of Transformers, whose config.json lies beside them, or of a network that is known by its tensors.
+"""
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +27,17 @@ NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts p
 FULL_INDEX = "pytorch_model.bin.index.json"
 
 
-def convert(source: Path, target: Path) -> Path:
+Recognise = Callable[[Mapping[str, Tensor]], "tuple[str, float] | None"]
+
+
+def convert(source: Path, target: Path, recognise: Recognise = lambda weights: None) -> Path:
     """Write a copy of a model with model.safetensors in place of pickled weights, and the sums of its files.
 
     Args:
         source: a folder with config.json and .bin or .pth weights, or such a file with config.json beside it.
         target: the new folder.
+        recognise: name and width of a network by its tensors alone, where there is no config.json; one with these as
+            `model_type` and `width` is written.
 
     Returns:
         `target`.
@@ -38,22 +47,24 @@ def convert(source: Path, target: Path) -> Path:
         OutputError: `target` exists or cannot be written.
     """
     folder = source if source.is_dir() else source.parent
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: has no config.json, which says what network the weights are for; put it there")
     files = _pickles(source)
     if target.exists():
         raise OutputError(f"{target} exists; give the name of a new folder")
     weights: dict[str, Tensor] = {}
     for file in files:
         weights.update(_read(file))
+    known = None if (folder / "config.json").is_file() else recognise(weights)
+    if known is None and not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: has no config.json, which says what network the weights are for; put it there")
     part = target.with_name(f"{target.name}.part")
     try:
         part.mkdir(parents=True)
         write_tensors(_unshared(weights), part / "model.safetensors", {"format": "pt"})
-        for pattern in SIDE_FILES:
-            for file in folder.glob(pattern):
-                if not file.name.endswith(".index.json"):
-                    shutil.copyfile(file, part / file.name)
+        if known is None:
+            _copy_side_files(folder, part)
+        else:
+            config = {"model_type": known[0], "width": known[1]}
+            (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         sums = [f"{sha256_of(file)}  {file.name}\n" for file in sorted(part.iterdir())]
         (part / SUMS).write_text("".join(sums), encoding="utf-8")
         part.rename(target)
@@ -61,6 +72,14 @@ def convert(source: Path, target: Path) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         raise OutputError(f"cannot write {target}: {error}") from None
     return target
+
+
+def _copy_side_files(folder: Path, target: Path) -> None:
+    """Configuration, processor and tokenizer."""
+    for pattern in SIDE_FILES:
+        for file in folder.glob(pattern):
+            if not file.name.endswith(".index.json"):
+                shutil.copyfile(file, target / file.name)
 
 
 def _pickles(source: Path) -> list[Path]:
