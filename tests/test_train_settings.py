@@ -148,9 +148,12 @@ def test_classifying_looks_as_training_did(view: str) -> None:
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
 def test_the_examples_are_accepted(file: Path) -> None:
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert read_run_config(content, file.name) != RunConfig()
+    config = read_run_config(content, file.name)
+    assert config != RunConfig() and config.backbone.needed_frames in (None, config.clip.frames)
+    steps = config.finetune.steps  # which the arithmetic in its comments is about
+    assert not steps or f" {steps:,} steps;" in file.read_text(encoding="utf-8")
 
 
 def test_there_are_examples() -> None:
     names = {file.stem for file in EXAMPLES.glob("*.yaml")}
-    assert {"rest18_kinetics", "rest101_kinetics", "exercise_movements"} <= names
+    assert {"rest18_kinetics", "rest101_kinetics", "r2plus1d18_kinetics", "exercise_movements"} <= names
