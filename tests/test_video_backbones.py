@@ -97,6 +97,7 @@ def test_tensors_have_the_names_and_shapes_of_the_published_networks(name: str) 
     weights = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     assert recognise(weights) == (name, 1.0)
     assert recognise({**weights, "more": torch.empty(1)}) is None and recognise({}) is None
+    assert recognise({"layer1.0.conv2.1.weight": torch.zeros(())}) is None
 
 
 def test_a_factored_convolution_has_the_weights_of_a_whole_one() -> None:

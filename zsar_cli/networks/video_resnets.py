@@ -145,7 +145,7 @@ def _stage(shape: VideoResNetShape, inputs: int, outputs: int, blocks: int, stri
 def recognise(weights: Mapping[str, Tensor]) -> tuple[str, float] | None:
     """Name and width of the network that a state dict is of, by all of its names and shapes; None for any other."""
     known = weights.get("layer1.0.conv2.1.weight")
-    if known is None or not 1 <= len(known) <= STEM:
+    if known is None or known.ndim != 1 or not 1 <= len(known) <= STEM:
         return None
     width = len(known) / STEM
     found = {name: value.shape for name, value in weights.items() if not name.startswith(CLASSIFIER)}
