@@ -278,6 +278,8 @@ def test_a_published_checkpoint_is_converted_and_opened(wrap: Any, tmp_path: Pat
     own = network_of(NARROW).eval()
     weights = {**own.state_dict(), "fc.weight": torch.zeros(400, 64), "fc.bias": torch.zeros(400)}
     torch.save(wrap(weights), tmp_path / "r2plus1d_18-91a641e6.pth")
+    with pytest.raises(UsageError, match=r"is a file; make a folder of it: zsar models convert .*91a641e6\.pth"):
+        opened(replace(NARROW, weights=str(tmp_path / "r2plus1d_18-91a641e6.pth")))
     folder = convert(tmp_path / "r2plus1d_18-91a641e6.pth", tmp_path / "new", recognise)
     config = replace(NARROW, weights=str(folder))
     backbone = opened(config)

@@ -205,7 +205,7 @@ def open_backbone(config: BackboneConfig, device: torch.device, dtype: torch.dty
 
     Raises:
         ModelError: the weights are missing, damaged or of another architecture.
-        UsageError: the weights are no folder and no hub id.
+        UsageError: the weights are a file, or no folder and no hub id.
     """
     if config.weights == RANDOM:
         network, fingerprint = network_of(config), f"{config.name}-random-{config.seed}"
@@ -242,6 +242,8 @@ def _from_checkpoint(config: BackboneConfig) -> tuple[nn.Module, str, str | None
     from zsar_cli.weights.checkpoint import fingerprint, load_network, read_config
 
     folder = Path(config.weights)
+    if folder.is_file():
+        raise UsageError(f"{folder}: is a file; make a folder of it: zsar models convert {folder} -o NEW_FOLDER")
     if not folder.is_dir():
         folder = locate(config.weights).path or folder
     found = read_config(folder)
