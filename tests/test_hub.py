@@ -201,8 +201,29 @@ def test_choose_takes_shards_of_one_checkpoint() -> None:
     assert chosen == ["config.json", "merges.txt", names[2], *names[:2]]
 
 
+def test_choose_takes_what_open_clip_reads_where_transformers_reads_nothing() -> None:
+    safe, pickled = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+    names = [pickled, safe, "pytorch_model.bin", "config.json", "open_clip_config.json", "tokenizer.json"]
+    side = ["open_clip_config.json", "config.json", "tokenizer.json"]
+    for there, weights in ((names, safe), ([name for name in names if name != safe], pickled)):
+        assert [file.name for file in choose(REPO, [HubFile(name, 1, "") for name in there])] == [*side, weights]
+    both = [HubFile(name, 1, "") for name in [*names, "model.safetensors"]]
+    assert choose(REPO, both)[0].name == "config.json" and choose(REPO, both)[-1].name == "model.safetensors"
+
+
+def test_a_model_of_open_clip_is_pulled_and_found(hub: Hub, machine: Machine) -> None:
+    files = {"open_clip_config.json": b"{}", "open_clip_model.safetensors": b"x", "open_clip_pytorch_model.bin": b"y"}
+    hub.repositories["timm/MobileCLIP2-S0-OpenCLIP"] = Repository(files)
+    pulled = machine("models", "pull", "mobileclip2-s0")
+    first = pulled.stderr.splitlines()[0]
+    assert first.startswith("pulling timm/MobileCLIP2-S0-OpenCLIP (main): 300 MB, licence: Apple's terms for research")
+    assert hub.asked_for("open_clip_pytorch_model.bin") == []
+    assert len(machine("models", "verify", "mobileclip2-s0").stdout.splitlines()) == 2
+    assert json.loads(machine("models", "info", "mobileclip2-s0", "-f", "json").stdout)["here"]
+
+
 def test_choose_refuses_what_is_no_model() -> None:
-    with pytest.raises(ModelError, match="holds no Transformers model"):
+    with pytest.raises(ModelError, match="holds no model of Transformers"):
         choose(REPO, [HubFile("data.csv", 1, "")])
 
 
@@ -223,7 +244,7 @@ def test_a_folder_is_verified_by_its_own_list(tmp_path: Path) -> None:
 
 def test_list_and_info_tell_what_is_known(machine: Machine) -> None:
     listed = json.loads(machine("models", "list", "--format", "json").stdout)
-    from_hub = [item for item in listed if item["kind"] in ("dual", "supervised")]
+    from_hub = [item for item in listed if item["kind"] in ("dual", "openclip", "supervised")]
     assert len(from_hub) >= 10
     assert not any(item["measured_here"] or item["here"] for item in from_hub)
     (builtin,) = [item for item in listed if item["name"] == "builtin"]

@@ -119,9 +119,17 @@ def pull(
     repo, revision = hub_source(name)
     if offline:
         raise UsageError(f"--offline: nothing is downloaded, so '{name}' cannot be pulled")
-    messages.info(f"pulling {repo} ({revision or 'main'})")
+    messages.info(f"pulling {repo} ({revision or 'main'}){_terms(entry)}")
     folder = download(repo, revision, force=force, progress=sys.stderr.isatty() and not quiet)
     messages.info(f"{folder}: whole; use it with --model {name}")
+
+
+def _terms(entry: Entry | None) -> str:
+    """Size and licence of a model, before it is downloaded."""
+    if entry is None:
+        return ""
+    size = "size unknown" if entry.megabytes is None else f"{entry.megabytes:.0f} MB"
+    return f": {size}, licence: {entry.licence or 'unknown, see its page'}"
 
 
 def _pull_file(
@@ -144,7 +152,7 @@ def _pull_file(
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
-        messages.info(f"pulling {url}")
+        messages.info(f"pulling {url}{_terms(entry)}")
         fetch(url, file)
         if seen_labels is None:
             assert entry.classes_url is not None

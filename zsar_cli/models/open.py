@@ -56,6 +56,13 @@ def _open_folder(
 
     if bundle := find_bundle(located.path):
         return _open_bundle(Located(located.name, "folder", bundle), device, dtype, seen_labels)
+    from zsar_cli.weights.openclip import is_open_clip
+
+    if is_open_clip(located.path):
+        from zsar_cli.models.openclip import open_openclip
+
+        _refuse_names(located, seen_labels, "is none")
+        return open_openclip(located.name, located.path, device, dtype)
     from zsar_cli.weights.checkpoint import CLASSIFIERS, architecture, read_config
 
     if architecture(read_config(located.path)).endswith(CLASSIFIERS):

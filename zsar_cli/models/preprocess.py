@@ -19,7 +19,7 @@ from zsar_cli.errors import ModelError
 from zsar_cli.plain import read_json
 from zsar_cli.video.types import Geometry
 
-__all__ = ["Preprocess", "read_preprocess"]
+__all__ = ["Preprocess", "colours", "read_preprocess"]
 
 STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_sample_frames")
 OTHER_STEPS = ("rescale_offset", "use_square_size")  # steps of a few processors that do not begin with do_
@@ -69,8 +69,8 @@ def read_preprocess(folder: Path) -> Preprocess:
             scale=float(given.get("rescale_factor", 1 / 255)) if rescale else 1.0,
             # ViViT's processor takes 1 away after its rescaling, and does so unless its file says otherwise.
             offset=1.0 if rescale and given.get("offset", kind.startswith("Vivit")) else 0.0,
-            mean=_colours(given["image_mean"]) if normalise else (0.0, 0.0, 0.0),
-            std=_colours(given["image_std"]) if normalise else (1.0, 1.0, 1.0),
+            mean=colours(given["image_mean"]) if normalise else (0.0, 0.0, 0.0),
+            std=colours(given["image_std"]) if normalise else (1.0, 1.0, 1.0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file}: lacks or misspells {error}; it must say how frames are made ready") from None
@@ -122,6 +122,7 @@ def _side(size: Any) -> int:
     return int(size)
 
 
-def _colours(values: Any) -> tuple[float, float, float]:
+def colours(values: Any) -> tuple[float, float, float]:
+    """One number for each colour, from three or from one for all. Raises TypeError or ValueError."""
     red, green, blue = [float(value) for value in (values if isinstance(values, list) else [values] * 3)]
     return red, green, blue

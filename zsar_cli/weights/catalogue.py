@@ -20,12 +20,13 @@ KINDS: Mapping[str, str] = MappingProxyType(
     {
         "builtin": "image classifier with relatedness transfer; its weights arrive with the package",
         "dual": "image or video encoder and text encoder into one space",
+        "openclip": "image encoder and text encoder into one space, run by open_clip (the extra zsar[openclip])",
         "rest": "the paper's cross-modal Transformer, trained by `zsar train`; its weights arrive with the package",
         "litert": "video or image classifier as a .tflite file, with relatedness transfer from its classes",
         "supervised": "video or image classifier with relatedness transfer from its classes",
     }
 )
-FROM_HUB = ("dual", "supervised")
+FROM_HUB = ("dual", "openclip", "supervised")
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"  # a folder for each bundle that is part of this package
 ALIASES: Mapping[str, str] = MappingProxyType({"movinet": "movinet-a0-stream"})
 TFLITE = ".tflite"
@@ -89,6 +90,9 @@ class Entry:
 
 _FROSTER = "github.com/Visual-AI/FROSTER, README.md, table 2 (frozen CLIP)"
 _XCLIP = "model card of microsoft/xclip-base-patch16-zero-shot"
+_K400 = "Kinetics-400, all 400 names, zero-shot, top-1"
+_PE = "github.com/facebookresearch/perception_models, README.md"
+_APPLE = "Apple's terms for research models (apple-amlr): research alone"
 _TIMESFORMER = "github.com/facebookresearch/TimeSformer, README.md"
 
 _ALL = (
@@ -115,6 +119,22 @@ _ALL = (
     Entry("siglip2-base", "dual", "google/siglip2-base-patch16-224", 8, 224, licence="Apache-2.0", megabytes=1500.8),
     Entry("siglip2-so400m", "dual", "google/siglip2-so400m-patch14-384", 8, 384, licence="Apache-2.0",
           megabytes=4544.0),
+    Entry("pe-core-t", "openclip", "timm/PE-Core-T-16-384", 8, 384, licence="Apache-2.0", megabytes=278.5,
+          reported=(Reported(_K400, 41.5, _PE),)),
+    Entry("pe-core-s", "openclip", "timm/PE-Core-S-16-384", 8, 384, licence="Apache-2.0", megabytes=349.1,
+          reported=(Reported(_K400, 55.0, _PE),)),
+    Entry("pe-core-b", "openclip", "timm/PE-Core-B-16", 8, 224, licence="Apache-2.0", megabytes=1790.7,
+          reported=(Reported(_K400, 65.6, _PE),)),
+    Entry("pe-core-l", "openclip", "timm/PE-Core-L-14-336", 8, 336, licence="Apache-2.0", megabytes=2684.9,
+          reported=(Reported(_K400, 73.4, _PE),)),
+    Entry("mobileclip2-s0", "openclip", "timm/MobileCLIP2-S0-OpenCLIP", 8, 256, licence=_APPLE, megabytes=299.5),
+    Entry("mobileclip2-s2", "openclip", "timm/MobileCLIP2-S2-OpenCLIP", 8, 256, licence=_APPLE, megabytes=397.5),
+    Entry("mobileclip2-s3", "openclip", "timm/MobileCLIP2-S3-OpenCLIP", 8, 256, licence=_APPLE, megabytes=996.2),
+    Entry("mobileclip2-s4", "openclip", "timm/MobileCLIP2-S4-OpenCLIP", 8, 256, licence=_APPLE, megabytes=1782.7),
+    Entry("dfn2b-b16", "openclip", "apple/DFN2B-CLIP-ViT-B-16", 8, 224, licence=_APPLE, megabytes=598.5),
+    Entry("dfn2b-l14", "openclip", "apple/DFN2B-CLIP-ViT-L-14", 8, 224, licence=_APPLE, megabytes=1710.5),
+    Entry("dfn5b-h14", "openclip", "apple/DFN5B-CLIP-ViT-H-14", 8, 224, licence=_APPLE, megabytes=3944.5),
+    Entry("siglip2-b32", "openclip", "timm/ViT-B-32-SigLIP2-256", 8, 256, licence="Apache-2.0", megabytes=1507.4),
     Entry("xclip-base-p16-zero-shot", "dual", "microsoft/xclip-base-patch16-zero-shot", 32, 224, licence="MIT",
           revision="6746d6a5202bf24300cd9bf36f457f174483d41b", megabytes=779.8,
           reported=(Reported("UCF101, all 101 names, top-1, mean of 3 splits", 72.0, _XCLIP),

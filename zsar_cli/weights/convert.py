@@ -21,7 +21,7 @@ from zsar_cli.tensors import write_tensors
 from zsar_cli.weights.checkpoint import PICKLES, listed_files
 from zsar_cli.weights.hub import SIDE_FILES, SUMS
 
-__all__ = ["convert"]
+__all__ = ["convert", "read_pickled"]
 
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 FULL_INDEX = "pytorch_model.bin.index.json"
@@ -52,7 +52,7 @@ def convert(source: Path, target: Path, recognise: Recognise = lambda weights: N
         raise OutputError(f"{target} exists; give the name of a new folder")
     weights: dict[str, Tensor] = {}
     for file in files:
-        weights.update(_read(file))
+        weights.update(read_pickled(file))
     known = None if (folder / "config.json").is_file() else recognise(weights)
     if known is None and not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: has no config.json, which says what network the weights are for; put it there")
@@ -98,8 +98,12 @@ def _pickles(source: Path) -> list[Path]:
     return usual
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, read by torch's restricted unpickler, which runs no code."""
+def read_pickled(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file, read by torch's restricted unpickler, which runs no code.
+
+    Raises:
+        ModelError: it is damaged, or holds more than tensors.
+    """
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

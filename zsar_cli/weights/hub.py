@@ -18,6 +18,8 @@ from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError
 from zsar_cli.plain import read_json
 from zsar_cli.weights.checkpoint import PICKLES
+from zsar_cli.weights.openclip import CONFIG
+from zsar_cli.weights.openclip import WEIGHTS as WEIGHTS_OF_OPEN_CLIP
 
 __all__ = ["Checked", "HubFile", "choose", "find_snapshot", "pull", "verify_folder", "verify_snapshot"]
 
@@ -50,8 +52,11 @@ def find_snapshot(repo: str, revision: str | None = None) -> Path | None:
     """The folder of a pulled model in the cache, or None. Never uses the network."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(repo, "config.json", revision=revision)
-    return Path(config).parent if isinstance(config, str) else None
+    for name in ("config.json", CONFIG):
+        config = try_to_load_from_cache(repo, name, revision=revision)
+        if isinstance(config, str):
+            return Path(config).parent
+    return None
 
 
 def pull(repo: str, revision: str | None = None, *, force: bool = False, progress: bool = False) -> Path:
@@ -84,7 +89,7 @@ def pull(repo: str, revision: str | None = None, *, force: bool = False, progres
         paths = {}
         for file in wanted:  # the small files first, so that a model of another kind is known before the large ones
             paths[file.name] = Path(hf_hub_download(repo, file.name, revision=revision, force_download=force))
-            if file.name == "config.json":
+            if file.name == "config.json" == wanted[0].name:
                 _require_vision(repo, paths[file.name])
     for file in wanted:
         if not _digest_matches(paths[file.name], file.digest):
@@ -93,19 +98,23 @@ def pull(repo: str, revision: str | None = None, *, force: bool = False, progres
                 f"{repo}: {file.name} is damaged: its content has not the digest {file.digest[:16]}... that the hub "
                 f"states; it was removed, run again: zsar models pull {repo}"
             )
-    return paths["config.json"].parent
+    return paths[wanted[0].name].parent
 
 
 def choose(repo: str, files: Sequence[HubFile]) -> list[HubFile]:
-    """The files zsar needs, config.json first and weights last.
+    """The files zsar needs: the configuration, for Transformers or else for open_clip, first and weights last.
 
     Raises:
-        ModelError: there is no config.json or there are no safetensors weights.
+        ModelError: there is no configuration, or there are no weights that are safe to read.
     """
     names = {file.name for file in files}
+    of_open_clip = next((name for name in WEIGHTS_OF_OPEN_CLIP if name in names), None) if CONFIG in names else None
     weights = [file for file in files if WEIGHTS.fullmatch(file.name)]
     if "model.safetensors" in names:
         weights = [file for file in weights if file.name == "model.safetensors"]
+    main = "config.json"
+    if of_open_clip is not None and not (weights and main in names):
+        main, weights = CONFIG, [file for file in files if file.name == of_open_clip]
     if not weights and any(fnmatch.fnmatch(name, pattern) for name in names for pattern in PICKLES):
         folder = repo.rpartition("/")[2]
         raise ModelError(
@@ -113,15 +122,17 @@ def choose(repo: str, files: Sequence[HubFile]) -> list[HubFile]:
             f"hf download {repo} --local-dir {folder}-pickled && zsar models convert {folder}-pickled -o {folder}; "
             f"or take a revision that has safetensors: zsar models pull {repo}@REVISION"
         )
-    if "config.json" not in names or not weights:
-        raise ModelError(f"{repo}: holds no Transformers model (config.json and model.safetensors)")
+    if main not in names or not weights:
+        raise ModelError(
+            f"{repo}: holds no model of Transformers (config.json, model.safetensors) or open_clip"
+        )
     side = [
         file
         for file in files
         if file.size <= SIDE_FILE_LIMIT and any(fnmatch.fnmatchcase(file.name, pattern) for pattern in SIDE_FILES)
         if "/" not in file.name
     ]
-    return sorted(side, key=lambda file: (file.name != "config.json", file.name)) + weights
+    return sorted(side, key=lambda file: (file.name != main, file.name)) + weights
 
 
 def verify_snapshot(folder: Path) -> list[Checked]:
