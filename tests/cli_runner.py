@@ -58,6 +58,7 @@ class Runner:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ZSAR_") and key not in _PRIVATE}
         own = {
             "ZSAR_CACHE_DIR": str(self.cache),
+            "ZSAR_MODEL": "builtin",  # whatever else is on the machine
             "ZSAR_PROGRESS_EVERY": "0",  # how often a line comes depends on the load of the machine
             "PYTHONPATH": str(ROOT),
             "PYTHONIOENCODING": "utf-8",

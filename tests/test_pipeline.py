@@ -13,7 +13,6 @@ import torch
 from fake_model import FakeModel
 from videos import corrupted, folder, read_code, truncated, write_video
 
-from zsar_cli.engine import pipeline as pipeline_module
 from zsar_cli.engine.encoding import stacked
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline
 from zsar_cli.errors import InputError
@@ -366,7 +365,7 @@ def test_a_container_decodes_with_its_share_of_the_processors(
     limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(limit + "\n")
-    monkeypatch.setattr(pipeline_module, "CPU_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr("zsar_cli.engine.machine.CPU_LIMIT", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
     assert EmbedSettings().decode_workers == expected
     assert EmbedSettings(workers=3).decode_workers == 3

@@ -46,7 +46,8 @@ from PIL import Image
 from zsar_cli import load
 from zsar_cli.engine.classifier import Labelled, ZeroShotClassifier
 from zsar_cli.engine.encoding import encode
-from zsar_cli.engine.pipeline import EmbedSettings, processors
+from zsar_cli.engine.machine import processors
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError
 from zsar_cli.labels import LabelSet
 from zsar_cli.networks.efficientnet import EfficientNetLite, fold_batch_norm

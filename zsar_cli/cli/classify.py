@@ -89,7 +89,7 @@ def classify(
     if folders:
         inputs = [one for one in inputs if isinstance(one, str) or one.path not in folders]  # empty as yet
     classifier, labelled, run = make_ready(
-        label_set, examples, models, compute, reading, decision, messages, library
+        label_set, examples, target.keep(models), compute, reading, decision, messages, library
     )
     if len(label_set) == 1:
         messages.warning(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from zsar_cli.store.library import Library
 
 __all__ = [
-    "BUILTIN",
     "cache_folder",
     "check_languages",
     "in_windows",
@@ -33,7 +32,6 @@ __all__ = [
     "see_examples",
 ]
 
-BUILTIN = "builtin"
 MANY_LABELS = 10_000  # more than this are worth a word
 NAMED = 10  # labels in one warning
 WINDOW = 4.0  # seconds, where none is given; short actions last about as long
@@ -151,9 +149,7 @@ def open_classifier(
     compute, reading = compute or ComputeOptions(), reading or VideoOptions()
     deciding = _deciding(decision or DecisionOptions())
     sampling = _sampling(reading, {} if library is None else library.spec.sampling)
-    names = models.model or [BUILTIN]
-    if library is not None:
-        names = models.model or [model.name for model in library.spec.models]
+    names = _names(models, library, messages)
     from zsar_cli.engine.checks import check_models
 
     chosen: dict[str, Any] = {
@@ -190,6 +186,26 @@ def open_classifier(
         one = member.model
         messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
     return classifier
+
+
+def _names(models: ModelOptions, library: Library | None, messages: Messages) -> list[str]:
+    """--model; where zsar is to choose, the models of the library, else the best that is here, which it says.
+
+    Raises:
+        UsageError: it is to choose one of several.
+    """
+    from zsar_cli.engine.choosing import choose_model, is_auto
+
+    if not is_auto(models.model):
+        assert models.model is not None
+        return models.model
+    if library is not None:
+        return [model.name for model in library.spec.models]
+    choice = choose_model(models.prototypes)
+    messages.info(choice.said)
+    for note in choice.notes:
+        messages.warning(note)
+    return [choice.name]
 
 
 def _deciding(decision: DecisionOptions) -> dict[str, Any]:

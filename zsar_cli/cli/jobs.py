@@ -76,6 +76,19 @@ class OutputOptions:
     overwrite: options.Overwrite = False
     resume: Resume = False
 
+    def keep(self, models: options.ModelOptions) -> options.ModelOptions:
+        """The models of what is gone on with, where none were named.
+
+        Raises:
+            UsageError: the file holds no results.
+        """
+        from zsar_cli.engine.choosing import is_auto
+        from zsar_cli.report.resume import models_before
+
+        if not self.resume or self.output is None or not is_auto(models.model):
+            return models
+        return replace(models, model=models_before(self.output) or models.model)
+
     def check(self, format: str) -> None:
         """Refuse at once what could not be written after hours of work.
 

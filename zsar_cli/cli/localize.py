@@ -127,7 +127,7 @@ def localize(
     check_paths(format, named, target.output, target.overwrite)
     reading = reading if library is not None else in_windows(reading)
     classifier, labelled, run = make_ready(
-        label_set, examples, models, compute, reading, decision, messages, library
+        label_set, examples, target.keep(models), compute, reading, decision, messages, library
     )
     sampling = classifier.pipeline.settings.sampling
     if (window := sampling.get("window")) is not None:

@@ -83,11 +83,11 @@ ModelNames = Annotated[
     list[str] | None,
     option(
         "--model",
-        "A name of 'zsar models list', a folder, a .tflite file or a hub id. Given several times, their scores are "
-        "blended (in ZSAR_MODEL: one a line).",
+        "A name of 'zsar models list', a folder, a .tflite file or a hub id; auto takes the best that is on this "
+        "machine. Given several times, their scores are blended (in ZSAR_MODEL: one a line).",
         panel=MODEL,
         metavar="NAME",
-        show_default="builtin",
+        show_default="auto",
         callback=_one_a_line,
     ),
 ]

@@ -12,6 +12,7 @@ from typing import Any, overload
 from zsar_cli.digests import remembering
 from zsar_cli.engine.calibrations import deciding_for
 from zsar_cli.engine.checks import check_models, named_by_hand
+from zsar_cli.engine.choosing import AUTO, choose_model, is_auto
 from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.pipeline import EmbedSettings
@@ -90,7 +91,7 @@ def load(model: str | Sequence[str] = "builtin", **settings: Any) -> Classifier:
     """A classifier by the name of its model; a list of several names gives an `Ensemble`.
 
     Args:
-        model: see `ClassifierSpec.models`.
+        model: see `ClassifierSpec.models`; "auto" takes the best that is on this machine.
         settings: the other fields of `ClassifierSpec`, by name; paths may be `pathlib` paths.
 
     Raises:
@@ -98,6 +99,8 @@ def load(model: str | Sequence[str] = "builtin", **settings: Any) -> Classifier:
         TypeError: no setting has that name.
     """
     names = (model,) if isinstance(model, str) else tuple(model)
+    if AUTO in names and is_auto(names):
+        names = (choose_model(settings.get("prototypes"), settings.get("models_dir")).name,)
     values = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     if values.get("weights") is not None:
         values["weights"] = tuple(values["weights"])

@@ -7,13 +7,10 @@ length, and every failure is a value in its place.
 
 from __future__ import annotations
 
-import math
-import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +18,7 @@ from torch import Tensor
 
 from zsar_cli.digests import FileState, digest
 from zsar_cli.engine.encoding import encode, stacked
+from zsar_cli.engine.machine import processors
 from zsar_cli.engine.memory import give_back
 from zsar_cli.errors import InputError
 from zsar_cli.models.base import VideoEncoder
@@ -32,11 +30,10 @@ from zsar_cli.video.reader import decoder_versions, reader_of
 from zsar_cli.video.types import Excerpt, Sampling, VideoFacts, View, Window, WindowBatch
 from zsar_cli.video.workers import DecodePool
 
-__all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch", "processors"]
+__all__ = ["EmbedSettings", "Embedding", "Pipeline", "Watch"]
 
 ALGORITHM = "windows/1"  # of all between a file and the model's input; another way to frames is another name
 BUFFER = 64_000_000  # bytes of results that may wait for a slow file before them
-CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of Linux: microseconds of processor time in so many by the clock
 GIVE_BACK = 128  # windows after which free memory goes back to the system
 OVERHEAD = 4096  # bytes that are counted for a result beside its vectors
 
@@ -418,13 +415,3 @@ def _from_cache(path: str, content: str, windows: Tensor, meta: dict[str, Any]) 
     facts = {name: value for name, value in meta.items() if name != "spans"}
     spans = torch.tensor(meta["spans"], dtype=torch.float64)
     return Embedding(VideoFacts.from_dict({**facts, "path": path, "content": content}), spans, windows)
-
-
-def processors() -> int:
-    """Processors this process may use: those it is bound to, and in a container no more than its share of time."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        limit, period = CPU_LIMIT.read_text().split()
-        return max(1, min(bound, math.ceil(int(limit) / int(period))))
-    except (OSError, ValueError):  # another system, or no limit: "max"
-        return bound

@@ -22,7 +22,7 @@ from zsar_cli.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Output", "OutputClosed", "check_target", "write_text"]
+__all__ = ["Output", "OutputClosed", "check_target", "part_of", "write_text"]
 
 
 class OutputClosed(OutputError):
@@ -45,7 +45,7 @@ def check_target(target: Path | None, overwrite: bool) -> None:
             raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
         if target.exists() and not overwrite:
             raise OutputError(f"{target} exists; --overwrite replaces it{_or_resume(target)}")
-        part = _part_of(target)
+        part = part_of(target)
         if part.exists() and _is_locked(part):
             raise _busy(part)
         if part.exists() and not overwrite:
@@ -93,8 +93,8 @@ class Output:
             elif _is_device(target):
                 self._stream = open(target, "wb", buffering=0)  # noqa: SIM115 - closed by close()
             else:
-                self._stream = _open_part(_part_of(target), keep=resume)
-                self._part = _part_of(target)
+                self._stream = _open_part(part_of(target), keep=resume)
+                self._part = part_of(target)
         except OSError as error:
             raise _cannot_write(target, error) from error
 
@@ -192,7 +192,7 @@ class Output:
             self._stream.close()
 
 
-def _part_of(target: Path) -> Path:
+def part_of(target: Path) -> Path:
     """The temporary name, beside the file that is meant: a link stays a link."""
     real = target.resolve()
     return real.with_name(real.name + ".part")

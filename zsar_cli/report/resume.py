@@ -19,9 +19,9 @@ from zsar_cli.errors import InputError, OutputError, UsageError
 from zsar_cli.records import SCHEMA, Run, Summary
 from zsar_cli.report.escaping import json_text
 from zsar_cli.report.json_format import JsonLinesWriter
-from zsar_cli.report.output import Output
+from zsar_cli.report.output import Output, part_of
 
-__all__ = ["ResumedWriter", "check_resume"]
+__all__ = ["ResumedWriter", "check_resume", "models_before"]
 
 # A record is taken for one of this run if these are equal; where the others differ, as another release of torch or
 # another device, numbers agree but for their last digits.
@@ -59,6 +59,19 @@ def check_resume(format: str, target: Path | None, overwrite: bool) -> None:
             f"--resume goes on with a file of JSON Lines, not with {what}: give -f jsonl -o FILE.jsonl; the same "
             "command without --resume then makes another format of it, from the embedding cache and without decoding"
         )
+
+
+def models_before(target: Path) -> list[str]:
+    """The models that the records in a file, or in its `.part` file, were made by; none where there is no record.
+
+    Raises:
+        UsageError: the file holds something else.
+    """
+    for file in (target, part_of(target)):
+        for _, record in _read(file) if file.is_file() else ():
+            about = record["run"].get("model")
+            return str(about["name"]).split(" + ") if isinstance(about, dict) and "name" in about else []
+    return []
 
 
 class ResumedWriter(JsonLinesWriter):
