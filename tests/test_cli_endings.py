@@ -449,7 +449,7 @@ def test_results_on_a_terminal_come_without_a_bar(zsar: Runner, folder: Path) ->
 # --- what a start costs ---
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["--version"], ["-V"]], ids=" ".join)
 def test_help_imports_nothing_heavy(zsar: Runner, arguments: list[str]) -> None:
     run = zsar(*arguments, python=["-X", "importtime"])
     imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if line.startswith("import time:")}

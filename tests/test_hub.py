@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import checkpoints
 import fake_hub
 import pytest
-from cli_runner import Finished, Runner
+from cli_runner import Finished, Runner, preload
 from fake_hub import Hub, Repository
 from PIL import Image
 
+from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError
 from zsar_cli.weights.hub import HubFile, choose, verify_folder
 
@@ -191,6 +194,80 @@ def test_the_revision_that_is_asked_for_is_taken(hub: Hub, machine: Machine) -> 
 @pytest.mark.parametrize("name", ["builtin", "no-such-name", "a/b/c"])
 def test_names_that_are_not_of_the_hub(name: str, machine: Machine) -> None:
     assert "is no model of the hub" in failed(machine, name, code=2)
+
+
+def test_a_full_disk_is_one_line(hub: Hub, machine: Machine, tmp_path: Path) -> None:
+    """A limit on the size of a file stands for it: the system refuses to write in the same way."""
+    weights = bytes(range(256)) * 9_000
+    hub.repositories[REPO] = Repository({"config.json": b"{}", "model.safetensors": weights})
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))"
+    line = failed(machine, REPO, **preload(tmp_path / "limit", limit))
+    assert "cannot be downloaded: " in line and "File too large" in line
+    assert not (machine.snapshot / "model.safetensors").exists()
+    machine("models", "pull", REPO)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """A folder with a model and the sums of its files, which a plain server of files could have too."""
+    folder = tmp_path / "mirror"
+    shutil.copytree(checkpoints.of("clip"), folder)
+    (folder / "notes.md").write_text("not needed")
+    sums = [f"{sha256_of(file)}  {file.name}\n" for file in sorted(folder.iterdir())]
+    (folder / "SHA256SUMS").write_text("".join(sums))
+    return folder
+
+
+def test_a_folder_is_a_mirror(hub: Hub, machine: Machine, mirror: Path) -> None:
+    pulled = machine("models", "pull", REPO, "--from", mirror)
+    assert f"pulling {mirror} (main)" in pulled.stderr and f"use it with --model {REPO}" in pulled.stderr
+    verified = machine("models", "verify", REPO).stdout
+    assert "model.safetensors" in verified and "notes.md" not in verified
+    assert f"folder         {machine.home}" in machine("models", "info", REPO).stdout and hub.requests == []
+    machine("models", "pull", f"{REPO}@v2", "--from", mirror)
+    machine("models", "verify", f"{REPO}@v2")
+    assert "nothing is downloaded" in failed(machine, REPO, "--from", str(mirror), "--offline", code=2)
+
+
+def test_a_mirror_is_held_to_its_sums(machine: Machine, mirror: Path) -> None:
+    weights = mirror / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert "model.safetensors is damaged: its sha256 is not the" in failed(machine, REPO, "--from", str(mirror))
+    assert "no such folder, and no such model pulled" in machine("models", "verify", REPO, code=1).stderr
+    (mirror / "SHA256SUMS").write_text(f"{'0' * 64}  ../up\n")
+    assert "has the line" in failed(machine, REPO, "--from", str(mirror))
+    (mirror / "SHA256SUMS").unlink()
+    assert "SHA256SUMS: no such file" in failed(machine, REPO, "--from", str(mirror))
+
+
+def test_a_mirror_on_the_web_is_taken_up_where_it_broke(hub: Hub, machine: Machine) -> None:
+    files = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 20_000}
+    sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+    hub.repositories["some/mirror"] = Repository({**files, "SHA256SUMS": sums.encode()})
+    address = f"{hub.url}/content/some/mirror"
+    hub.hang_up_after = 3_000_000
+    assert "broke off after 3000000 of 5120000 bytes; run it again" in failed(machine, REPO, "--from", address)
+    machine("models", "pull", REPO, "--from", address)
+    assert [item[2] for item in hub.asked_for("model.safetensors")] == [None, "bytes=3000000-"]
+    machine("models", "verify", REPO)
+    asked = len(hub.asked_for("model.safetensors"))
+    machine("models", "pull", REPO, "--from", address)
+    assert len(hub.asked_for("model.safetensors")) == asked
+
+
+def test_without_a_name_the_recommended_one_is_pulled(hub: Hub, machine: Machine) -> None:
+    told = json.loads(machine("models", "recommend", "-f", "json").stdout)
+    name, source = told["model"]["name"], told["model"]["source"]
+    assert told["machine"]["cores"] >= 1
+    small = machine("models", "recommend", "--memory", 4, "--cores", 8, "--gpu", 0, "--licence", "apache").stdout
+    assert small.startswith("pe-core-s: 349 MB, Apache-2.0") and small.endswith("zsar models pull pe-core-s\n")
+    assert "no model that fits" in machine("models", "recommend", "--licence", "GPL", code=2).stderr
+    if told["model"]["kind"] == "openclip":
+        hub.repositories[source] = Repository({"open_clip_config.json": b"{}", "open_clip_model.safetensors": b"x"})
+        pulled = machine("models", "pull").stderr.splitlines()
+        assert pulled[0] == f"the best for this machine: {name}"
+        assert "MB, licence: " in pulled[1]
+    assert "--licence chooses a model where none is named" in failed(machine, REPO, "--licence", "MIT", code=2)
 
 
 def test_choose_takes_shards_of_one_checkpoint() -> None:

@@ -60,7 +60,7 @@ def _version(wanted: bool) -> None:
 def _all(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     known = {*OTHER_VARIABLES, *_variables(context.command)}

@@ -23,8 +23,10 @@ CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "prores", 
 
 Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
 
+Json = Annotated[bool, option("--json", "The same as --format json.", panel=options.OUTPUT)]
 
-def doctor(cache_dir: options.CacheDir = None, format: Format = "table") -> int:
+
+def doctor(cache_dir: options.CacheDir = None, format: Format = "table", json: Json = False) -> int:
     """Show what is installed and whether it is whole.
 
     Versions, decoders and what they read, devices, the cache, and the weight files with their check sums. Exit code 1
@@ -39,9 +41,10 @@ def doctor(cache_dir: options.CacheDir = None, format: Format = "table") -> int:
         "decoders": _decoders(),
         "devices": _devices(),
         "cache": _cache(cache_dir),
+        "models": _models(),
         "weights": weights,
     }
-    if format == "json":
+    if json or format == "json":
         show(json_text(report, indent=2))
     else:
         show(_table(report))
@@ -86,6 +89,17 @@ def _devices() -> dict[str, str]:
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
+
+
+def _models() -> dict[str, str]:
+    """What `--model auto` takes here."""
+    from zsar_cli.engine.choosing import choose_model
+
+    try:
+        choice = choose_model()
+    except ZsarError as error:
+        return {"auto": str(error)}
+    return {"auto": choice.name, **({"notes": "; ".join(choice.notes)} if choice.notes else {})}
 
 
 def _cache(given: Path | None) -> dict[str, Any]:

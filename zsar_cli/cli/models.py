@@ -1,4 +1,4 @@
-"""`zsar models list | info | add | pull | verify | convert`."""
+"""`zsar models list | info | recommend | add | pull | verify | convert`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.guard import guarded
 from zsar_cli.cli.options import option
+from zsar_cli.cli.recommend import Licence, recommend, recommended
 from zsar_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,24 @@ Force = Annotated[bool, option("--force", "Download again what is there already.
 Offline = Annotated[bool, option("--offline", "Refuse to download anything.")]
 Url = Annotated[
     str | None, option("--url", "Mirror of a .tflite file.", show_default="the publisher's", metavar="ADDRESS")
+]
+From = Annotated[
+    str | None,
+    option(
+        "--from",
+        "A mirror of a hub model: a folder or a web address with its files and SHA256SUMS.",
+        show_default="the hub",
+        metavar="DIR|URL",
+    ),
+]
+MaybeName = Annotated[
+    str | None,
+    typer.Argument(
+        help="A name of `zsar models list` or a hub id (org/name or org/name@revision); without one the model that "
+        "`zsar models recommend` names.",
+        metavar="[NAME]",
+        show_default=False,
+    ),
 ]
 Target = Annotated[Path, typer.Option("--output", "-o", help="The new folder.", metavar="FOLDER")]
 
@@ -94,24 +113,30 @@ def info(name: Name, format: Format = "table") -> None:
 
 
 def pull(
-    name: Name,
+    name: MaybeName = None,
     force: Force = False,
     offline: Offline = False,
+    licence: Licence = None,
+    mirror: From = None,
     url: Url = None,
     seen_labels: options.SeenLabels = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Download a model's weights into the Hugging Face cache (HF_HOME) and check them.
 
-    Only safetensors weights are downloaded, and no code. A connection that breaks is taken up again where it broke.
+    Size and licence are said first. Weights are safetensors, or pickles that are read without running code; no code is
+    downloaded. A connection that breaks is taken up again where it broke. HF_ENDPOINT names another server of the hub.
     A .tflite model is fetched from its publisher, compared with its sha256, and added to your models.
     """
     from zsar_cli.weights.catalogue import ALIASES, ENTRIES, hub_source
     from zsar_cli.weights.hub import pull as download
 
     messages = Messages(quiet)
+    name = _to_pull(name, licence, messages)
+    if name is None:
+        return
     entry = ENTRIES.get(ALIASES.get(name, name))
-    if entry is not None and entry.url is not None:
+    if entry is not None and entry.url is not None and mirror is None:
         _pull_file(entry, url or entry.url, seen_labels, force, offline, messages)
         return
     if url is not None or seen_labels is not None:
@@ -119,9 +144,32 @@ def pull(
     repo, revision = hub_source(name)
     if offline:
         raise UsageError(f"--offline: nothing is downloaded, so '{name}' cannot be pulled")
-    messages.info(f"pulling {repo} ({revision or 'main'}){_terms(entry)}")
-    folder = download(repo, revision, force=force, progress=sys.stderr.isatty() and not quiet)
+    messages.info(f"pulling {mirror or repo} ({revision or 'main'}){_terms(entry)}")
+    if mirror is not None:
+        from zsar_cli.weights.mirror import pull_from
+
+        folder = pull_from(mirror, repo, revision, force=force)
+    else:
+        folder = download(repo, revision, force=force, progress=sys.stderr.isatty() and not quiet)
     messages.info(f"{folder}: whole; use it with --model {name}")
+
+
+def _to_pull(name: str | None, licence: str | None, messages: Messages) -> str | None:
+    """The model that was named, else the one for this machine; None where that is here already.
+
+    Raises:
+        UsageError: none has such a licence, or one was named beside it.
+    """
+    if name is not None:
+        if licence is not None:
+            raise UsageError(f"--licence chooses a model where none is named; here is {name}")
+        return name
+    entry = recommended(licence)
+    if entry.kind == "builtin":
+        messages.info(f"{entry.name} is the best for this machine, and it is here")
+        return None
+    messages.info(f"the best for this machine: {entry.name}")
+    return entry.name
 
 
 def _terms(entry: Entry | None) -> str:
@@ -309,6 +357,7 @@ def _verified(name: str) -> list[Checked]:
 
 app.command("list")(guarded(list_models))
 app.command("info")(guarded(info))
+app.command("recommend")(guarded(recommend))
 app.command("add")(guarded(add))
 app.command("pull")(guarded(pull))
 app.command("verify")(guarded(verify))
