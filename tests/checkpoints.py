@@ -144,6 +144,30 @@ def xclip(folder: Path) -> Path:
     return folder
 
 
+def videoprism(folder: Path) -> Path:
+    text = {**TRANSFORMER, "vocab_size": 32, "max_position_embeddings": 16}
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "image_size": SIDE, "num_frames": 4,
+        "tubelet_size": [1, PATCH, PATCH], "num_spatial_layers": 2, "num_temporal_layers": 1, "num_auxiliary_layers": 1,
+    }  # fmt: skip
+    config = transformers.VideoPrismConfig(text_config=text, vision_config=vision)
+    save(transformers.VideoPrismClipModel, config, folder)
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    pieces += [(chr(code), -3.0) for code in range(ord("a"), ord("z") + 1)]
+    tokenizer = transformers.VideoPrismTokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
+    tokenizer.save_pretrained(folder)
+    write_json(
+        folder,
+        "video_preprocessor_config.json",
+        {
+            "do_convert_rgb": True, "do_normalize": False, "do_rescale": True, "do_resize": True, "resample": 3,
+            "do_sample_frames": True, "num_frames": 4, "rescale_factor": 1 / 255,
+            "size": {"height": SIDE, "width": SIDE}, "video_processor_type": "LlavaOnevisionVideoProcessor",
+        },
+    )  # fmt: skip
+    return folder
+
+
 def names(count: int = 20) -> dict[str, Any]:
     return {"id2label": dict(enumerate(ACTIONS[:count])), "label2id": {n: i for i, n in enumerate(ACTIONS[:count])}}
 
@@ -190,7 +214,8 @@ def bert(folder: Path) -> Path:
 
 
 FAMILIES = {
-    "clip": clip, "siglip": siglip, "xclip": xclip, "videomae": videomae, "timesformer": timesformer, "vivit": vivit,
+    "clip": clip, "siglip": siglip, "xclip": xclip, "videoprism": videoprism, "videomae": videomae,
+    "timesformer": timesformer, "vivit": vivit,
     "vit": vit,
 }  # fmt: skip
 

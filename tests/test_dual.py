@@ -18,7 +18,7 @@ from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, HasTextTower
-from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, XClip, action_texts
+from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, VideoPrism, XClip, action_texts
 from zsar_cli.models.open import load_model
 from zsar_cli.transfer.scoring import score_labels
 from zsar_cli.video.types import Sampling, VideoFacts, VideoInfo
@@ -65,6 +65,28 @@ def test_image_encoders_agree_with_transformers(family: str) -> None:
     assert (model.encode_video(clips) - wanted_video).abs().max() < 1e-4
     assert (model.encode_labels(LABELS) - wanted_text).abs().max() < 1e-4
     assert wanted_text.std(dim=0).min() > 1e-3  # the texts differ, so agreement says something
+
+
+@torch.inference_mode()
+def test_videoprism_agrees_with_transformers() -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = checkpoints.of("videoprism")
+    model = load_model(str(folder), CPU, torch.float32)
+    assert isinstance(model, VideoPrism) and model.sampling.frames == 4
+    network = AutoModel.from_pretrained(folder)
+    clips = torch.randint(0, 256, (2, 4, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    texts = list(TEXTS[:2])
+    tokens = AutoTokenizer.from_pretrained(folder)(texts, padding="max_length", max_length=16, return_tensors="pt")
+    # As its own processor: bytes to 0..1, nothing more.
+    output = network(pixel_values_videos=clips.permute(0, 1, 4, 2, 3) / 255, **tokens)
+    assert (model.encode_video(clips) - output.video_embeds).abs().max() < 1e-4
+    assert (model.encode_labels(LABELS[:2]) - output.text_embeds).abs().max() < 1e-4
+    assert (output.video_embeds[0] - output.video_embeds[1]).abs().max() > 1e-3
+    assert (output.text_embeds[0] - output.text_embeds[1]).abs().max() > 1e-3
+    assert model.tower.languages == ("en",)
+    with pytest.raises(UsageError, match=r"--frames 3: .* takes 4 frames"):
+        model.encode_video(clips[:, :3])
 
 
 @torch.inference_mode()

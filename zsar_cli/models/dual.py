@@ -2,13 +2,15 @@
 
 CLIP (Radford et al., arXiv 2103.00020), SigLIP and SigLIP 2 (arXiv 2303.15343, 2502.14786) see single frames, whose
 unit embeddings are averaged. X-CLIP (Ni et al., arXiv 2208.02816) sees a clip as a whole and rewrites each label's
-embedding in the light of the video.
+embedding in the light of the video. VideoPrism (Zhao et al., arXiv 2402.13217), where it has a text encoder, embeds the
+frames of a window together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,7 +32,7 @@ from zsar_cli.weights.checkpoint import (
     text_fingerprint,
 )
 
-__all__ = ["ACTION_PROMPTS", "DualEncoder", "TextTower", "XClip", "action_texts", "open_dual"]
+__all__ = ["ACTION_PROMPTS", "DualEncoder", "TextTower", "VideoPrism", "XClip", "action_texts", "open_dual"]
 
 # Photographs and videos are captioned in different ways; the mean over a few wordings leaves what they share.
 ACTION_PROMPTS = (
@@ -45,7 +47,7 @@ normalise = torch.nn.functional.normalize
 FRAMES = 8  # for encoders of single frames
 TEXT_BATCH = 64
 # Their published text towers read English alone, but for those with a vocabulary made for more languages.
-ENGLISH, MANY_WORDS = ("clip", "siglip", "xclip"), 60_000
+ENGLISH, MANY_WORDS = ("clip", "siglip", "videoprism", "xclip"), 60_000
 TEXT_SCALE = 0.03  # typical spread over labels of cosines between images and texts
 
 
@@ -55,7 +57,7 @@ class TextTower:
     Args:
         network: has `get_text_features`.
         tokenizer: of the checkpoint.
-        padding: how texts are made equally long, as in training: "max_length" for SigLIP, else "longest".
+        padding: how texts are made equally long, as in training: "max_length" (SigLIP, VideoPrism) or "longest".
         fingerprint: of weights, tokenizer and precision.
         unit: whether rows are made unit vectors.
     """
@@ -78,7 +80,7 @@ class TextTower:
             tokens = self._tokenizer(
                 batch, padding=self._padding, truncation=True, max_length=self._longest, return_tensors="pt"
             )
-            if self._padding == "max_length":  # SigLIP was trained without a mask over the padding
+            if self._network.config.model_type.startswith("siglip"):  # it was trained without a mask over the padding
                 tokens.pop("attention_mask", None)
             output = pooled(self._network.get_text_features(**tokens.to(self._network.device))).float()
             rows.append((normalise(output, dim=1) if self._unit else output).cpu())
@@ -105,7 +107,7 @@ class _Dual:
         _check_size(folder, config.vision_config, self.geometry.size)
         self.sampling = Sampling(frames=FRAMES)
         self.fingerprint = fingerprint(folder, read_config(folder), "mean of unit frame embeddings")
-        padding = "max_length" if config.model_type.startswith("siglip") else "longest"
+        padding = "max_length" if config.model_type.startswith(("siglip", "videoprism")) else "longest"
         text = text_fingerprint(folder, self.fingerprint, padding, self.precision)
         self.tower: TextEncoder = TextTower(network, tokenizer, padding, text)
         self.text: TextEncoder = minilm()
@@ -131,6 +133,27 @@ class DualEncoder(_Dual, FrameModel):
         """uint8 [F, S, S, 3] -> float32 [F, D], unit rows."""
         pixels = self._preprocess.apply(frames, self.device, self._dtype)
         rows = pooled(self._network.get_image_features(pixel_values=pixels)).float()
+        return normalise(rows, dim=1).cpu()
+
+
+class VideoPrism(_Dual):
+    """VideoPrism with its text encoder: attention across the frames of a window."""
+
+    def __init__(self, name: str, folder: Path, network: Any, tokenizer: Any) -> None:
+        super().__init__(name, folder, network, tokenizer)
+        self.sampling = Sampling(frames=network.config.vision_config.num_frames)
+
+    @torch.inference_mode()
+    def encode_video(self, windows: Tensor) -> Tensor:
+        """uint8 [B, T, S, S, 3] -> float32 [B, D], unit rows.
+
+        Raises:
+            UsageError: T is not the number of frames that the network was trained with.
+        """
+        if (frames := windows.shape[1]) != self.sampling.frames:
+            raise UsageError(f"--frames {frames}: the model '{self.name}' takes {self.sampling.frames} frames")
+        pixels = self._preprocess.apply(windows, self.device, self._dtype)
+        rows = pooled(self._network.get_video_features(pixel_values_videos=pixels)).flatten(1).float()
         return normalise(rows, dim=1).cpu()
 
 
@@ -181,6 +204,9 @@ class XClip(_Dual):
         return rewritten.float().cpu()
 
 
+OF_VIDEOS: Mapping[str, type[XClip] | type[VideoPrism]] = MappingProxyType({"xclip": XClip, "videoprism": VideoPrism})
+
+
 def action_texts(label: Label, usual: Sequence[str] = ACTION_PROMPTS) -> list[str]:
     """The label in its own prompts, else in the `usual` ones, and with its descriptions."""
     prompts = label.prompts or usual
@@ -188,25 +214,25 @@ def action_texts(label: Label, usual: Sequence[str] = ACTION_PROMPTS) -> list[st
     return [*filled, *(f"{label.text}: {description}" for description in label.descriptions)]
 
 
-def open_dual(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> DualEncoder | XClip:
+def open_dual(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> DualEncoder | VideoPrism | XClip:
     """A dual encoder of any architecture that Transformers gives image or video features and text features.
 
     Raises:
         ModelError: the checkpoint is damaged or no dual encoder.
     """
     network = load_network(folder, "AutoModel", device, dtype)
-    sees = hasattr(network, "get_image_features") or hasattr(network, "get_video_features")
+    of_videos = OF_VIDEOS.get(network.config.model_type)
+    sees = of_videos is not None or hasattr(network, "get_image_features")
     if not (sees and hasattr(network, "get_text_features")):
         lacks = "sees no images" if not sees else "has no text encoder"
         raise ModelError(
-            f"--model {name}: {type(network).__name__} {lacks}; zsar takes dual encoders (CLIP, SigLIP, X-CLIP, ...) "
-            "and classifiers of videos or images"
+            f"--model {name}: {type(network).__name__} {lacks}; zsar takes dual encoders (CLIP, SigLIP, X-CLIP, "
+            "VideoPrism) and classifiers of videos or images"
         )
     if network.config.model_type == "siglip2":
         raise ModelError(f"--model {name}: NaFlex checkpoints of SigLIP 2 are not supported; take one of fixed size")
     tokenizer = _load_tokenizer(folder)
-    kind = XClip if network.config.model_type == "xclip" else DualEncoder
-    return kind(name, folder, network, tokenizer)
+    return (of_videos or DualEncoder)(name, folder, network, tokenizer)
 
 
 def pooled(output: Any) -> Tensor:

@@ -68,7 +68,7 @@ class Entry:
         reported: figures by the model's authors or by others.
         measured_here: whether this project measured the model's accuracy.
         figure: what `--model auto` goes by; None where there is no figure that compares.
-        seconds: of one processor, for one window with random weights, as docs/models.md says how it was measured.
+        seconds: of one processor for one window (see docs/models.md); None where nobody measured it.
     """
 
     name: str
@@ -96,6 +96,7 @@ _FROSTER = "github.com/Visual-AI/FROSTER, README.md, table 2 (frozen CLIP)"
 _XCLIP = "model card of microsoft/xclip-base-patch16-zero-shot"
 _OURS = "126 videos of 107 actions, measured here"
 _K400 = "Kinetics-400, all 400 names, zero-shot, top-1"
+_PRISM = "github.com/google-deepmind/videoprism, README.md (VideoPrism-LvT-B, public)"
 _PE = "github.com/facebookresearch/perception_models, README.md"
 _APPLE = "Apple's terms for research models (apple-amlr): research alone"
 _TIMESFORMER = "github.com/facebookresearch/TimeSformer, README.md"
@@ -146,6 +147,8 @@ _ALL = (
     Entry("dfn2b-l14", "openclip", "apple/DFN2B-CLIP-ViT-L-14", 8, 224, licence=_APPLE, megabytes=1710.5),
     Entry("dfn5b-h14", "openclip", "apple/DFN5B-CLIP-ViT-H-14", 8, 224, licence=_APPLE, megabytes=3944.5),
     Entry("siglip2-b32", "openclip", "timm/ViT-B-32-SigLIP2-256", 8, 256, licence="Apache-2.0", megabytes=1507.4),
+    Entry("videoprism-lvt-b", "dual", "google/videoprism-lvt-base-f16r288", 16, 288, megabytes=990.5,
+          reported=(Reported(_K400, 69.2, _PRISM),), figure=Reported(_K400, 69.2, _PRISM)),
     Entry("xclip-base-p16-zero-shot", "dual", "microsoft/xclip-base-patch16-zero-shot", 32, 224, licence="MIT",
           revision="6746d6a5202bf24300cd9bf36f457f174483d41b", megabytes=779.8,
           reported=(Reported("UCF101, all 101 names, top-1, mean of 3 splits", 72.0, _XCLIP),
