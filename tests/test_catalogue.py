@@ -77,3 +77,18 @@ def test_the_weights_page_is_up_to_date() -> None:
     page = (ROOT / "weights.md").read_text(encoding="utf-8")
     assert page == module.renewed(page), "run: python examples/maintenance/weights_table.py"
     assert all(f"| `{name}` |" in page for name in ENTRIES)
+
+
+def test_without_open_clip_the_pip_line_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from zsar_cli.errors import MissingExtraError
+    from zsar_cli.models.open import load_model
+
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"vision_cfg": {}, "text_cfg": {}}}')
+    with pytest.raises(ModelError, match="no weights beside it"):
+        load_model(str(tmp_path), torch.device("cpu"), torch.float32)
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(MissingExtraError, match=r"pip install open-clip-torch \(the extra 'openclip'\)"):
+        load_model(str(tmp_path), torch.device("cpu"), torch.float32)

@@ -101,6 +101,12 @@ def test_a_prototype_file_goes_with_its_model(place: Path) -> None:
     assert choose_model(file).name == "movinet-a0-stream"
 
 
+def test_python_chooses_where_it_is_asked_to(place: Path) -> None:
+    from zsar_cli import load
+
+    assert load("auto", device="cpu", models_dir=place / "none").model.name == "builtin"
+
+
 def test_auto_is_one_model() -> None:
     assert is_auto(None) and is_auto(["auto"]) and not is_auto(["builtin"])
     with pytest.raises(UsageError, match="chooses one model"):
