@@ -11,6 +11,7 @@ from cli_runner import Finished
 from typer.main import get_command
 
 from zsar_cli.cli.app import app
+from zsar_cli.training.config import TrainConfig
 
 Here = Callable[..., Finished]
 
@@ -57,7 +58,7 @@ def test_commands_come_in_the_order_of_their_use(shown: Callable[..., str]) -> N
     names = re.findall(r"^│ ([a-z-]+) ", list_of_commands, flags=re.MULTILINE)
     assert names == [
         "classify", "localize", "search", "cut", "report", "explain", "train", "evaluate", "evaluate-localization",
-        "calibrate", "export-prototypes", "doctor", "library", "data", "models", "cache",
+        "calibrate", "export-prototypes", "doctor", "help", "library", "data", "models", "cache",
     ]  # fmt: skip
 
 
@@ -65,3 +66,47 @@ def test_the_first_line_of_a_command_is_one_line(zsar_here: Here) -> None:
     page = zsar_here("--help", variables={"COLUMNS": "80"}).stdout
     _, list_of_commands = page.split(" Commands ")
     assert re.findall(r"^│ {5,}\S.*", list_of_commands, flags=re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("name", ALL, ids=" ".join)
+def test_help_has_an_example_and_no_type_of_python(shown: Callable[..., str], name: tuple[str, ...]) -> None:
+    page = shown(*name)
+    assert f"Example: zsar {' '.join(name)}" in page
+    assert re.findall(r"<[a-z]", page) == []
+
+
+def test_the_list_of_commands_shows_no_type_of_python(shown: Callable[..., str]) -> None:
+    for page in (shown(), shown("library")):
+        assert re.findall(r"<[a-z]", page) == []
+
+
+@pytest.mark.parametrize("name", [(), ("classify",), ("library",), ("library", "add")], ids=" ".join)
+def test_help_as_a_command_shows_that_page(
+    zsar_here: Here, shown: Callable[..., str], name: tuple[str, ...]
+) -> None:
+    assert zsar_here("help", *name, variables={"COLUMNS": "600"}).stdout == shown(*name)
+
+
+def test_help_of_what_is_no_command_is_wrong_usage(zsar_here: Here) -> None:
+    assert "No such command 'clasify'" in zsar_here("help", "clasify", code=2).stderr
+
+
+NUMBERS = ("NUMBER", "SECONDS", "SHARE", "STEPS", "COSINE", "DISTANCE")
+
+
+@pytest.mark.parametrize("name", ALL, ids=" ".join)
+def test_help_shows_what_a_number_is_unless_it_is_given(shown: Callable[..., str], name: tuple[str, ...]) -> None:
+    for line in shown(*name).splitlines():
+        if re.search(rf"  ({'|'.join(NUMBERS)})( \[[^\]]*\])?  ", line):
+            assert "[default: " in line, line
+
+
+def test_help_of_train_shows_the_defaults_that_training_has(shown: Callable[..., str]) -> None:
+    config = TrainConfig()
+    page = shown("train")
+    for option, value in {
+        "--steps": config.steps, "--batch-size": config.batch, "--lr": config.learning_rate, "--seed": config.seed,
+        "--validation": config.validation,
+    }.items():  # fmt: skip
+        (line,) = [line for line in page.splitlines() if f" {option} " in line and "[default" in line]
+        assert f"[default: ({value:g})]" in line

@@ -30,6 +30,8 @@ from zsar_cli.cli import (
 )
 from zsar_cli.cli.console import PROGRESS_EVERY, Messages
 from zsar_cli.cli.guard import guarded
+from zsar_cli.cli.help import show_help
+from zsar_cli.cli.pages import Commands
 
 __all__ = ["app"]
 
@@ -40,10 +42,9 @@ EPILOG = (
     "the command line wins over the variable, the variable over the file."
 )
 
-app = typer.Typer(
+app = Commands(
     name="zsar",
     help="Zero-shot video classification on your own machine: your videos, your action names.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -92,6 +93,7 @@ app.command("evaluate-localization", epilog=EPILOG)(guarded(evaluate_localizatio
 app.command("calibrate", epilog=EPILOG)(guarded(calibrate.calibrate))
 app.command("export-prototypes", epilog=EPILOG)(guarded(prototypes.export_prototypes))
 app.command("doctor", epilog=VARIABLES)(guarded(doctor.doctor))
+app.command("help")(guarded(show_help))
 app.add_typer(library.app, name="library")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

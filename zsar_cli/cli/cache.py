@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import typer
-
 from zsar_cli.cli import options
 from zsar_cli.cli.console import show
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.guard import guarded
+from zsar_cli.cli.pages import Commands
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Show or clear the embedding cache.",
-                  no_args_is_help=True)  # fmt: skip
+app = Commands(help="Show or clear the embedding cache.")
 
 
 def info(cache_dir: options.CacheDir = None) -> None:
-    """Show where the cache is, what it holds and its size."""
+    """Show where the cache is, what it holds and its size.
+
+    Example: zsar cache info
+    """
     from zsar_cli.store.cache import EmbeddingCache
     from zsar_cli.store.features import FeatureCache
 
@@ -35,7 +36,10 @@ def info(cache_dir: options.CacheDir = None) -> None:
 
 
 def clear(cache_dir: options.CacheDir = None) -> None:
-    """Delete the cache. The next run computes anew what it needs."""
+    """Delete the cache. The next run computes anew what it needs.
+
+    Example: zsar cache clear
+    """
     from zsar_cli.store.cache import EmbeddingCache
     from zsar_cli.store.features import FeatureCache
 

@@ -50,11 +50,12 @@ Copy = Annotated[
     bool,
     option("--copy", "Encode nothing: fast and without loss, but each piece begins at a key frame.", panel=PIECES),
 ]
-Pad = Annotated[float, option("--pad", "Seconds to add on both sides.", panel=PIECES)]
+Pad = Annotated[float, option("--pad", "Time to add on both sides.", panel=PIECES, metavar="SECONDS")]
 Top = Annotated[int | None, option("--top", "Only the best so many of all.", panel=PIECES, min=1, show_default="all")]
 PerLabel = Annotated[bool, option("--per-label", "With --top: of each label.", panel=PIECES)]
 Timeout = Annotated[
-    float, option("--timeout", "Seconds without progress after which a video is given up.", panel=options.VIDEO)
+    float, option("--timeout", "Time without progress after which a video is given up.", panel=options.VIDEO,
+           metavar="SECONDS")
 ]
 
 

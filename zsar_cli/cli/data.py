@@ -15,6 +15,7 @@ from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, show
 from zsar_cli.cli.guard import SOME_FAILED, guarded
 from zsar_cli.cli.options import option
+from zsar_cli.cli.pages import Commands
 from zsar_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Data sets of the field: class lists, official splits.",
-                  no_args_is_help=True)  # fmt: skip
+app = Commands(help="Data sets of the field: class lists, official splits.")
 
 NAMED = 5  # missing videos or classes that a warning names
 TEST = "test"

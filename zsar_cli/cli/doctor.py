@@ -31,6 +31,8 @@ def doctor(cache_dir: options.CacheDir = None, format: Format = "table", json: J
 
     Versions, decoders and what they read, devices, the cache, and the weight files with their check sums. Exit code 1
     if something the built-in model needs is missing or damaged.
+
+    Example: zsar doctor
     """
     if format not in FORMATS:
         raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")

@@ -48,6 +48,8 @@ def explain(
 
     Names the seen classes in each label's prototype, pairs of labels that can hardly be told apart, and labels nothing
     is related to. No video is read.
+
+    Example: zsar explain --labels actions.txt
     """
     if format not in FORMATS:
         raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")

@@ -46,8 +46,10 @@ Paths = Annotated[
 ]
 FailFast = Annotated[bool, option("--fail-fast", "Stop at the first video that fails.", panel=options.OUTPUT)]
 MaxFailures = Annotated[
-    int | None, option("--max-failures", "Stop once more than this many videos failed.", panel=options.OUTPUT, min=0)
-]
+    int | None,
+    option("--max-failures", "Stop once more than this many videos failed.", show_default="no limit",
+           panel=options.OUTPUT, min=0),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

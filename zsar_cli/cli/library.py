@@ -19,6 +19,7 @@ from zsar_cli.cli.engine import in_windows, open_classifier
 from zsar_cli.cli.guard import SOME_FAILED, guarded
 from zsar_cli.cli.jobs import Paths
 from zsar_cli.cli.options import option
+from zsar_cli.cli.pages import Commands
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.report.escaping import printable
 
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Folder", "app"]
 
-app = typer.Typer(help="Embed videos once, to ask them again and again.",
-                  no_args_is_help=True)  # fmt: skip
+app = Commands(help="Embed videos once, to ask them again and again.")
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the library.", metavar="LIB")]
 Part = Annotated[

@@ -43,14 +43,16 @@ Change = Annotated[
     float,
     option("--change", "How different a scene may look in itself: lower for more and shorter scenes.", panel=SEGMENTS),
 ]
-MinLength = Annotated[float, option("--min-length", "Seconds; drop shorter segments.", panel=SEGMENTS)]
+MinLength = Annotated[float, option("--min-length", "Drop shorter segments.", panel=SEGMENTS, metavar="SECONDS")]
 MinGap = Annotated[
     float,
-    option("--min-gap", "Seconds; fill shorter gaps in a label. Any joins segments that touch.", panel=SEGMENTS),
+    option("--min-gap", "Fill shorter gaps in a label. Any joins segments that touch.", panel=SEGMENTS,
+           metavar="SECONDS"),
 ]
-Pad = Annotated[float, option("--pad", "Seconds to add on both sides.", panel=SEGMENTS)]
+Pad = Annotated[float, option("--pad", "Time to add on both sides.", panel=SEGMENTS, metavar="SECONDS")]
 MaxPerLabel = Annotated[
-    int | None, option("--max-per-label", "Keep only the best so many segments of a label.", panel=SEGMENTS)
+    int | None,
+    option("--max-per-label", "Keep only the best so many segments of a label.", show_default="all", panel=SEGMENTS),
 ]
 Shots = Annotated[
     bool,

@@ -15,6 +15,7 @@ from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.guard import guarded
 from zsar_cli.cli.options import option
+from zsar_cli.cli.pages import Commands
 from zsar_cli.cli.recommend import Licence, recommend, recommended
 from zsar_cli.errors import ModelError, UsageError
 
@@ -27,8 +28,7 @@ __all__ = ["app"]
 
 FORMATS = ("table", "json")
 
-app = typer.Typer(help="List models, get them, check their weights.",
-                  no_args_is_help=True)  # fmt: skip
+app = Commands(help="List models, get them, check their weights.")
 
 Name = Annotated[
     str,
@@ -64,7 +64,10 @@ Target = Annotated[Path, typer.Option("--output", "-o", help="The new folder.", 
 
 
 def list_models(format: Format = "table") -> None:
-    """Show the models that have a short name, which of them are here, and whose accuracy was measured for zsar."""
+    """Show the models that have a short name, which of them are here, and whose accuracy was measured for zsar.
+
+    Example: zsar models list
+    """
     from zsar_cli.weights.catalogue import ENTRIES
 
     entries = list(ENTRIES.values())
@@ -92,7 +95,10 @@ def list_models(format: Format = "table") -> None:
 
 
 def info(name: Name, format: Format = "table") -> None:
-    """Show all that is known of one model: source, licence, sizes, accuracy and who measured it, where it is."""
+    """Show all that is known of one model: source, licence, sizes, accuracy and who measured it, where it is.
+
+    Example: zsar models info rest-exercises
+    """
     from zsar_cli.weights.catalogue import ALIASES, ENTRIES, locate
 
     entry = ENTRIES.get(ALIASES.get(name, name))
@@ -127,6 +133,8 @@ def pull(
     Size and licence are said first. Weights are safetensors, or pickles that are read without running code; no code is
     downloaded. A connection that breaks is taken up again where it broke. HF_ENDPOINT names another server of the hub.
     A .tflite model is fetched from its publisher, compared with its sha256, and added to your models.
+
+    Example: zsar models pull movinet
     """
     from zsar_cli.weights.catalogue import ALIASES, ENTRIES, hub_source
     from zsar_cli.weights.hub import pull as download
@@ -239,7 +247,10 @@ def add(
 
 
 def verify(name: Name) -> None:
-    """Compare a model's files on this machine with their recorded digests. Needs no network."""
+    """Compare a model's files on this machine with their recorded digests. Needs no network.
+
+    Example: zsar models verify builtin
+    """
     for item in _verified(name):
         typer.echo(f"ok  {item.algorithm} {item.digest}  {item.file}")
 
@@ -257,6 +268,8 @@ def convert(
     """Make a safetensors copy of a model with pickled weights (.pth, .bin). No code in the pickle is run.
 
     Checkpoints of r3d_18, r2plus1d_18 and r2plus1d_34 need no config.json: they are known by their tensors.
+
+    Example: zsar models convert resnet18/ -o resnet18-safe
     """
     from zsar_cli.networks.video_resnets import VIDEO_RESNETS, recognise
     from zsar_cli.weights.checkpoint import read_config

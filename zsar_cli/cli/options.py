@@ -158,18 +158,32 @@ Windows = Annotated[
 ]
 WindowLength = Annotated[
     float | None,
-    option("--window", "Seconds a window lasts, in place of --windows.", show_default="none", panel=VIDEO),
+    option(
+        "--window",
+        "Seconds a window lasts, in place of --windows.",
+        show_default="none",
+        panel=VIDEO,
+        metavar="SECONDS",
+    ),
 ]
 Stride = Annotated[
     float | None,
     option(
-        "--stride", "Seconds from window to window; with --window.", show_default="the length of a window", panel=VIDEO
+        "--stride",
+        "Seconds from window to window; with --window.",
+        show_default="the length of a window",
+        panel=VIDEO,
+        metavar="SECONDS",
     ),
 ]
 FrameStep = Annotated[
     float | None,
     option(
-        "--frame-step", "Seconds between frames of a window.", show_default="spread over the whole window", panel=VIDEO
+        "--frame-step",
+        "Seconds between frames of a window.",
+        show_default="spread over the whole window",
+        panel=VIDEO,
+        metavar="SECONDS",
     ),
 ]
 Fast = Annotated[
@@ -182,7 +196,12 @@ Workers = Annotated[
 ]
 Timeout = Annotated[
     float,
-    option("--timeout", "Seconds a decoder may take for the next windows of a file before it is stopped.", panel=VIDEO),
+    option(
+        "--timeout",
+        "Seconds a decoder may take for the next windows of a file before it is stopped.",
+        panel=VIDEO,
+        metavar="SECONDS",
+    ),
 ]
 Hash = Annotated[
     str,

@@ -52,6 +52,8 @@ def export_prototypes(
 
     Every command with --prototypes takes it. With a DATASET, a folder per class or a table: the mean of each class's
     videos. With labels: the prototypes composed for them. With neither: the model's own bank of seen classes.
+
+    Example: zsar export-prototypes my_classes/ -o mine.safetensors
     """
     from zsar_cli.data.dataset import read_dataset
     from zsar_cli.report.output import check_target

@@ -37,6 +37,8 @@ def recommend(
 
     By the figures of the catalogue. Weights may take a quarter of the memory; without a GPU a window may take two
     seconds on all processors. What is recommended is downloaded by `zsar models pull` alone.
+
+    Example: zsar models recommend --licence apache
     """
     from zsar_cli.engine.choosing import cost_of
 

@@ -29,7 +29,8 @@ Explanation = Annotated[
 ]
 NoThumbnails = Annotated[bool, option("--no-thumbnails", "Read no video: no pictures.", panel=options.VIDEO)]
 Timeout = Annotated[
-    float, option("--timeout", "Seconds a decoder may take for a video before it is stopped.", panel=options.VIDEO)
+    float, option("--timeout", "Time a decoder may take for a video before it is stopped.", panel=options.VIDEO,
+           metavar="SECONDS")
 ]
 
 
@@ -53,7 +54,7 @@ def report(
     by keys and saved as corrections.csv, which zsar evaluate, zsar export-prototypes and zsar train read. Paths in the
     results are relative to the current folder.
 
-    Example: zsar classify holiday/ -l actions.txt -o found.jsonl && zsar report found.jsonl -o report.html
+    Example: zsar report found.jsonl -o report.html
 
     Example: zsar explain -l actions.txt -f json > why.json && zsar report found.jsonl --explanation why.json -o a.html
     """

@@ -84,15 +84,22 @@ Posture = Annotated[
     bool, option("--posture", "Also use the posture of the main person; needs --view letterbox or centre.",
                  panel=TRAINING),
 ]  # fmt: skip
-Steps = Annotated[int | None, option("--steps", "Optimiser steps.", panel=TRAINING, min=1)]
-Epochs = Annotated[int | None, option("--epochs", "Passes over the data, in place of --steps.", panel=TRAINING, min=1)]
-Batch = Annotated[int | None, option("--batch-size", "Clips per step.", panel=TRAINING, min=1)]
-Rate = Annotated[float | None, option("--lr", "Peak learning rate.", panel=TRAINING)]
-Seed = Annotated[int | None, option("--seed", "Of everything random.", panel=TRAINING, min=0)]
+Steps = Annotated[
+    int | None, option("--steps", "Optimiser steps.", show_default="60", panel=TRAINING, min=1)
+]
+Epochs = Annotated[
+    int | None,
+    option("--epochs", "Passes over the data, in place of --steps.", show_default="none", panel=TRAINING, min=1),
+]
+Batch = Annotated[
+    int | None, option("--batch-size", "Clips per step.", show_default="64", panel=TRAINING, min=1)
+]
+Rate = Annotated[float | None, option("--lr", "Peak learning rate.", show_default="0.0003", panel=TRAINING)]
+Seed = Annotated[int | None, option("--seed", "Of everything random.", show_default="0", panel=TRAINING, min=0)]
 Validation = Annotated[
     float | None,
-    option("--validation", "Share of the classes held out to select the step; 0 trains on all.", panel=TRAINING,
-           metavar="SHARE"),
+    option("--validation", "Share of the classes held out to select the step; 0 trains on all.",
+           show_default="0", panel=TRAINING, metavar="SHARE"),
 ]  # fmt: skip
 FineTune = Annotated[
     int | None,
@@ -149,7 +156,9 @@ def train(
 
     It is a cross-modal Transformer; the result works with every --model option.
 
-    Example: zsar train videos/ -o runs/first, then zsar classify clip.mp4 --labels labels.txt --model runs/first/model
+    Example: zsar train videos/ -o runs/first
+
+    Example: zsar classify new/ --labels labels.txt --model runs/first
     """
     flags = {
         "clip.frames": frames, "clip.flip": False if no_flip else None, "clip.view": view,
