@@ -366,3 +366,10 @@ def test_captions_of_several_videos_are_files_of_one_folder(zsar_here: Here, tmp
     assert "3 videos: 2 localized, 1 failed" in run.prose
     run = zsar_here(*arguments, tmp_path / "captions", code=1)
     assert "a.vtt exists; --overwrite replaces it" in run.prose
+
+
+def test_localize_says_where_nothing_stands_out(zsar_here: Here, tmp_path: Path) -> None:
+    videos.write_video(tmp_path / "same.mp4", frames=4)
+    run = zsar_here("localize", tmp_path / "same.mp4", *label_options(), "-o", tmp_path / "found.jsonl")
+    assert "same.mp4: no segment: nothing stands out" in run.prose
+    assert json.loads((tmp_path / "found.jsonl").read_text())["segments"] == []

@@ -303,6 +303,8 @@ def _tell(record: VideoRecord, messages: Messages, shown: bool) -> None:
         messages.error(f"{record.path}: {record.error.stage} failed{by}: {record.error.reason}")
     elif record.partial is not None and not shown:
         messages.warning(f"{record.path}: only {record.partial.share:.0%} was read: {record.partial.reason}")
+    elif record.segments is not None and not record.segments and not shown:
+        messages.info(f"{record.path}: no segment: nothing stands out from the rest of it (--onset, --window)")
     elif record.predictions:
         messages.detail(f"{record.path}: {record.predictions[0].label}")
 
