@@ -53,10 +53,12 @@ def all_objectives(model: RestModel, head: RestHead) -> torch.Tensor:
     v, t = model.encode_video(grid), model.encode_text(tokens, keep)
     positives = torch.eye(3, dtype=torch.bool)
     videos, wrong = hard_negatives(v @ t.T, positives)
+    right = torch.arange(3 + len(videos)) < 3
+    videos, wrong = torch.cat([torch.arange(3), videos]), torch.cat([torch.arange(3), wrong])
     return (
         discrimination_loss(v, head.prototypes, torch.arange(3), head.visual_scale)
         + alignment_loss(v, t, positives, head.text_scale)
-        + matching_loss(model.match(grid, tokens, keep), model.match(grid[videos], tokens[wrong], keep[wrong]))
+        + matching_loss(model.match(grid[videos], tokens[wrong], keep[wrong]), right, right)
         + consistency_loss(head.prototypes, t, 0.1)
     )
 

@@ -79,8 +79,11 @@ def test_hard_negatives_are_the_most_similar_wrong_pairs() -> None:
 def test_matching_is_balanced_cross_entropy() -> None:
     right, wrong = np.array([1.0, -2.0]), np.array([0.5, 3.0, -1.0])
     expected = (np.log(1 + np.exp(-right)).mean() + np.log(1 + np.exp(wrong)).mean()) / 2
-    assert matching_loss(torch.tensor(right), torch.tensor(wrong)).item() == pytest.approx(expected)
-    alone = matching_loss(torch.tensor(right), torch.zeros(0, dtype=torch.float64)).item()
+    logits, is_right = torch.tensor([*right, *wrong]), torch.arange(5) < 2
+    assert matching_loss(logits, is_right, is_right).item() == pytest.approx(expected)
+    parts = [matching_loss(logits[part], is_right[part], is_right).item() for part in (slice(0, 3), slice(3, 5))]
+    assert sum(parts) == pytest.approx(expected)
+    alone = matching_loss(logits[:2], is_right[:2], is_right[:2]).item()
     assert alone == pytest.approx(np.log(1 + np.exp(-right)).mean())
 
 

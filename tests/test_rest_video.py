@@ -84,12 +84,13 @@ def test_the_engine_scores_as_training_does(bundle: Path, clip: Path) -> None:
     labels = LabelSet.from_names([*UNSEEN, described])
     frames = torch.from_numpy(read_video(str(clip), model.sampling, model.geometry).frames)
     with torch.inference_mode():
-        grids = torch.stack([backbone(view) for view in (frames, frames.flip(3))], dim=1)
+        views = [normalize(own.encode_video(backbone(view)), dim=1) for view in (frames, frames.flip(3))]
+        v = normalize(torch.stack(views).mean(dim=0), dim=1)
     for weights in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)):
         scorer = Scorer.of(
-            own, RestHead(prototypes), grids, tokens.tokens([[name] for name in SEEN]), rest_bundles.TRANSFER
+            own, RestHead(prototypes), v, tokens.tokens([[name] for name in SEEN]), rest_bundles.TRANSFER
         ).weighed(*weights)
-        expected = scorer.scores(grids, tokens.tokens([label_texts(label) for label in labels]))
+        expected = scorer.scores(v, tokens.tokens([label_texts(label) for label in labels]))
         classifier = ZeroShotClassifier(model, model.bank(), scorer.settings)
         (video,) = classifier.embed([str(clip)])
         found = classifier.similarity(video, classifier.prepare(labels))  # type: ignore[arg-type]

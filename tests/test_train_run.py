@@ -25,6 +25,7 @@ from zsar_cli.weights.bundle import read_bundle
 
 Run = Callable[..., Finished]
 CLASSES = [f"{name}_thing" for name in COLOURS]
+TIMES = ("waiting", "computing")
 MINILM = "minilm-53aa51172d14"
 DIE = """
 import os, signal
@@ -37,6 +38,12 @@ def dying(source, target, **how):
             os.kill(os.getpid(), signal.SIGKILL)
 os.replace = dying
 """
+
+
+def records(run: Path) -> list[dict[str, float]]:
+    """Of each step, but for the seconds it took."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +121,7 @@ def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(
     weights = [load_file(folder / "model" / "weights.safetensors") for folder in (whole, place / "killed")]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-    metrics = [(folder / "metrics.jsonl").read_text() for folder in (whole, place / "killed")]
-    assert metrics[0] == metrics[1]
+    assert records(place / "killed") == records(whole)
 
 
 STOP = """
@@ -142,10 +148,10 @@ def test_a_run_that_is_stopped_saves_its_state_and_goes_on(
     assert f"warning: {place / name}: stopped; the same command with --resume continues" in stopped.stderr
     assert len((place / name / "metrics.jsonl").read_text().splitlines()) == 3
     resumed = zsar_here(*run, "--resume", variables={"ZSAR_PROGRESS_EVERY": "0.01"})
-    assert " of 6 steps" in resumed.stderr  # off a terminal a line now and then
+    assert " of 6 steps" in resumed.stderr and ", loss " in resumed.stderr  # off a terminal a line now and then
     weights = [load_file(folder / "model" / "weights.safetensors") for folder in (whole, place / name)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-    assert (place / name / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert records(place / name) == records(whole)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of a file")
@@ -153,7 +159,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_its_size(place: Path, w
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
     run = ("train", place / "data", "-o", place / "full", "--steps", 6, *SMALL, place / "settings.yaml")
     full = zsar(*run, code=1, variables=preload(place / "limit", limit))
-    file = place / "full" / "features.npy"  # 8 videos, each and its mirror image, 2 frames of 2 x 2 cells, float16
+    file = place / "full" / "features" / "0.npy"  # 8 videos and mirror images, 2 frames of 2 x 2 cells, float16
     assert f"error: {file}: cannot be written, it takes {8 * 2 * 2 * 4 * 1280 * 2:,} bytes: " in full.stderr
     assert not file.exists()
 
@@ -253,24 +259,30 @@ def test_mistakes_are_refused_before_any_work(place: Path, tmp_path: Path, zsar_
     assert not (tmp_path / "run").exists()
 
 
-def test_fine_tuning_changes_the_backbone_and_resumes_too(
-    place: Path, tmp_path: Path, zsar: Runner, zsar_here: Run
+def test_training_on_raw_videos_begins_with_a_trained_model_and_resumes(
+    place: Path, whole: Path, tmp_path: Path, zsar: Runner, zsar_here: Run
 ) -> None:
-    settings = write_settings(tmp_path, "finetune:\n  batch: 4\n  learning_rate: 1e-4\n")
-    run = ("train", place / "data", "--steps", 2, "--finetune", 2, "--checkpoint-every", 1, *SMALL, settings)
-    zsar_here(*run, "-o", tmp_path / "whole")
+    one = {"OMP_NUM_THREADS": "1"}  # several threads add the gradients of convolutions up in any order
+    flags = [flag for flag in SMALL if flag not in ("--backbone", "efficientnet-lite0", "--size", "64")]
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("batch: 4\nmatch_pairs: 2\nmixup: 0.0\n")
+    run = ("train", place / "data", "--source", "raw", "--start", whole, "--steps", 3, "--checkpoint-every", 1,
+           "--lr", 1e-3, "--view", "whole", *flags, settings)  # fmt: skip
+    zsar(*run, "-o", tmp_path / "whole", variables=one)
     bundle = read_bundle(tmp_path / "whole" / "model", "rest", MINILM)
     assert bundle.settings["backbone"]["fingerprint"] == "efficientnet-lite0-579344248a93-tuned"
     published = open_backbone(BackboneConfig("efficientnet-lite0"), torch.device("cpu"), torch.float32)
     for name, value in published.network.named_parameters():
         assert not torch.equal(bundle.weights[f"backbone.{name}"], value), name
-    records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records] == [1, 2, 3, 4]
-    die = DIE.replace("== 2", "== 3")  # after the first step of fine-tuning
-    assert zsar(*run, "-o", tmp_path / "killed", code=None, variables=preload(tmp_path / "die", die)).code == -9
-    zsar_here(*run, "-o", tmp_path / "killed", "--resume")
-    weights = [load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("whole", "killed")]
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not (tmp_path / "whole" / "features").exists()
+    for dies in (1, 2, 3):
+        folder = tmp_path / f"killed{dies}"
+        die = preload(tmp_path / f"die{dies}", DIE.replace("== 2", f"== {dies}"))
+        assert zsar(*run, "-o", folder, code=None, variables={**one, **die}).code == -9
+        zsar(*run, "-o", folder, "--resume", variables=one)
+        weights = [load_file(at / "model" / "weights.safetensors") for at in (tmp_path / "whole", folder)]
+        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+        assert records(folder) == records(tmp_path / "whole")
     names = [part for name in CLASSES for part in ("--label", name)]
     clips = [place / "data" / name / "clip0" for name in CLASSES]
     command = ("classify", *clips, *names, "--model", tmp_path / "whole", "--format", "jsonl", "--no-cache")
@@ -278,13 +290,11 @@ def test_fine_tuning_changes_the_backbone_and_resumes_too(
 
 
 def test_a_backbone_of_clips_is_trained_from_nothing(place: Path, tmp_path: Path, zsar_here: Run) -> None:
-    settings = write_settings(
-        tmp_path, "backbone:\n  width: 0.125\n  cells: 1\nfinetune:\n  batch: 4\n  recompute: true\n"
-    )
+    settings = write_settings(tmp_path, "backbone:\n  width: 0.125\n  cells: 1\nraw:\n  recompute: true\n")
     flags = [*SMALL[2:], settings]
     flags[flags.index("--frames") + 1] = "9"
     run = ("train", place / "data", "-o", tmp_path / "run", "--backbone", "r2plus1d_18", "--backbone-weights", "random")
-    zsar_here(*run, "--steps", 2, "--finetune", 2, *flags, code=0)
+    zsar_here(*run, "--steps", 2, "--source", "raw", *flags, code=0)
     bundle = read_bundle(tmp_path / "run" / "model", "rest", MINILM)
     assert bundle.settings["backbone"]["fingerprint"] == "r2plus1d_18-random-0-width=0.125-tuned"
     fresh = open_backbone(
@@ -307,10 +317,55 @@ def test_a_wrong_number_of_frames_is_refused_before_any_video_is_read(
     assert "--frames 2: the backbone videomae-base takes 16 frames" in done.stderr
 
 
+def test_a_beginning_brings_its_networks(place: Path, whole: Path, tmp_path: Path, zsar_here: Run) -> None:
+    run = ("train", place / "data", "-o", tmp_path / "run", "--source", "raw", "--steps", 1)
+    message = zsar_here(*run, "--start", whole, "--backbone", "efficientnet-lite1", code=2).stderr
+    assert f"--start {whole}: brings its backbone; leave other settings of it out" in message
+    assert "holds no trained model" in zsar_here(*run, "--start", place / "data", code=2).stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_one_process_trains_in_a_folder(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({"seed": 0})
+    run = ("train", place / "data", *SMALL, place / "settings.yaml", "-o", tmp_path / "run", "--overwrite")
+    assert "another process trains in this folder" in zsar_here(*run, code=1).stderr
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text()) == {"seed": 0}
+    folder.close()
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["run.yaml"]
+
+
+def test_embeddings_of_a_library_train_a_model_that_classifies_with_their_encoder(
+    place: Path, tmp_path: Path, zsar_here: Run
+) -> None:
+    library, data = tmp_path / "lib", place / "data"
+    clips = [data / name / f"clip{number}" for name in CLASSES for number in (0, "1.gif")]
+    clips = [clip if clip.exists() else clip.with_name("clip1.gif") for clip in clips]
+    zsar_here("library", "add", library, *clips, "--frames", 2, "--device", "cpu", "--workers", 1)
+    shape = ("--steps", 4, "--batch-size", 8, "--device", "cpu", "--config", place / "settings.yaml")
+    run = ("train", data, "-o", tmp_path / "run", "--source", "embeddings", *shape)
+    assert "go together" in zsar_here(*run, code=2).stderr
+    zsar_here(*run, "--library", library, code=0)
+    bundle = read_bundle(tmp_path / "run" / "model", "rest", MINILM)
+    assert bundle.settings["encoder"]["name"] == "builtin" and "backbone" not in bundle.settings
+    assert bundle.settings["clip"]["sampling"]["frames"] == 2
+    names = [part for name in CLASSES for part in ("--label", name)]
+    command = ("classify", *clips[::2], *names, "--model", tmp_path / "run", "--format", "jsonl", "--no-cache")
+    assert [record["predictions"][0]["label"] for record in zsar_here(*command).records] == CLASSES
+    manifest = tmp_path / "run" / "model" / "model.yaml"
+    for name, reason in (("nowhere", "which is needed: "), ("builtin", "but this is ")):
+        values = yaml.safe_load(manifest.read_text())
+        values["settings"]["encoder"].update(name=name, fingerprint="other")
+        values.pop("fingerprint", None)
+        manifest.write_text(yaml.safe_dump(values))
+        assert reason in zsar_here(*command, code=1).stderr
+
+
 def test_a_checkpoint_is_whole_and_of_its_data(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin({"seed": 0})
     folder.save({"step": 3, "weights": torch.ones(2)}, "data-1")
+    folder.close()
     again = RunFolder(tmp_path / "run", resume=True)
     again.begin({"seed": 0})
     state = again.load("data-1")
@@ -323,6 +378,7 @@ def test_a_checkpoint_is_whole_and_of_its_data(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(OutputError, match=r"checkpoint\.pt: cannot be read"):
         again.load("data-1")
+    again.close()
     anew = RunFolder(tmp_path / "run", overwrite=True)
     anew.begin({"seed": 5})
     assert not file.exists() and yaml.safe_load((tmp_path / "run" / "run.yaml").read_text()) == {"seed": 5}

@@ -28,8 +28,11 @@ from zsar_cli.networks.rest import RestConfig, RestModel
 from zsar_cli.text.minilm import minilm
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import OBJECTIVES, TrainConfig
+from zsar_cli.training.grids import ClipFeatures
+from zsar_cli.training.loop import train
 from zsar_cli.training.scoring import Scorer, mean_per_class
-from zsar_cli.training.train import ClipFeatures, only_classes, train_on_features
+from zsar_cli.training.sources import Source, only_classes
+from zsar_cli.training.start import Networks
 from zsar_cli.transfer.scoring import TransferSettings
 
 UNSEEN = 6
@@ -85,25 +88,31 @@ def exercises(dataset: Path, names: Path, cache: Path) -> Bench:
 
 def outcome(bench: Bench, config: TrainConfig, seed: int, joint: bool) -> Outcome:
     """Train on the seen classes of a split and score the clips of the others."""
-    train, test = (only_classes(bench.features, bench.texts, part) for part in bench.split(seed))
+    (clips, texts), (others, names) = (only_classes(bench.features, bench.texts, part) for part in bench.split(seed))
+    history: list[float] = []
     start = time.process_time()
-    result = train_on_features(*train, bench.shape, config, bench.scoring)
+    result = train(
+        clips, texts, Networks(bench.shape), config, bench.scoring,
+        lambda record, state: history.append(record.get("matching", 0.0)),
+    )  # fmt: skip
     seconds = time.process_time() - start
-    scorer = Scorer.of(result.model, result.head, train[0].grids, train[1], bench.scoring)
-    logits = joint_logits(result.model, *test) if joint else None
-    losses = [record.get("matching", 0.0) for record in result.history[-20:]]
-    return Outcome(scorer.scores(test[0].grids, test[1]), logits, test[0].targets, sum(losses) / len(losses), seconds)
+    v, w = (rest_exercises.embedded(result.state.averaged, some) for some in (clips, others))
+    scorer = Scorer.of(result.model, result.head, v, texts, bench.scoring)
+    logits = joint_logits(result.model, others, names) if joint else None
+    losses = history[-20:]
+    return Outcome(scorer.scores(w, names), logits, others.targets, sum(losses) / len(losses), seconds)
 
 
 @torch.no_grad()
-def joint_logits(model: RestModel, clips: ClipFeatures, texts: TextTokens) -> Tensor:
+def joint_logits(model: RestModel, clips: Source, texts: TextTokens) -> Tensor:
     """[N, U]: of each clip with each label, mean over views of the clip and texts of the label."""
+    grids = torch.cat(list(clips.plain(torch.arange(len(clips.targets)))))
     columns = []
     for label in range(UNSEEN):
         passes = [
-            torch.cat([one_label(model, part, texts, row) for part in torch.split(clips.grids[:, view], 64)])
+            torch.cat([one_label(model, part, texts, row) for part in torch.split(grids[:, view], 64)])
             for row in (texts.owner == label).nonzero()[:, 0].tolist()
-            for view in range(clips.grids.shape[1])
+            for view in range(grids.shape[1])
         ]
         columns.append(torch.stack(passes).mean(dim=0))
     return torch.stack(columns, dim=1)

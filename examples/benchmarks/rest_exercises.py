@@ -21,13 +21,17 @@ from rest_features import load_features, run_config
 from torch import Tensor
 
 from zsar_cli.data.dataset import read_dataset
-from zsar_cli.networks.rest import RestHead, RestModel
 from zsar_cli.text.encoder import label_texts
 from zsar_cli.text.minilm import minilm
 from zsar_cli.text.tokens import TextTokens, TokenEncoder
 from zsar_cli.training.config import OBJECTIVES, TrainConfig
-from zsar_cli.training.scoring import Scorer, embed_clips, mean_per_class
-from zsar_cli.training.train import ClipFeatures, initial_state, only_classes, train_on_features
+from zsar_cli.training.grids import ClipFeatures
+from zsar_cli.training.loop import train
+from zsar_cli.training.scoring import Scorer, mean_per_class
+from zsar_cli.training.sources import Source, only_classes
+from zsar_cli.training.start import Networks, embed, initial_state
+from zsar_cli.training.state import Compute, Learner
+from zsar_cli.training.team import Team
 
 SHAPE, CONFIG, SCORING = run_config().shape, run_config().train, run_config().scoring
 WAYS = {"transfer": (1.0, 0.0), "text": (0.0, 1.0), "both": (SCORING.transfer_weight, SCORING.text_weight)}
@@ -52,25 +56,26 @@ def split_classes(seed: int, classes: int, unseen: int) -> tuple[Tensor, Tensor]
     return order[unseen:].sort()[0], order[:unseen].sort()[0]
 
 
-def untrained(features: ClipFeatures, texts: TextTokens) -> tuple[RestModel, RestHead]:
+def untrained(features: Source, texts: TextTokens) -> Learner:
     """The closed-form start with the Transformer switched off: the training-free baseline."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        state = initial_state(features, texts, replace(SHAPE, gate=0.0, text_gate=0.0), CONFIG)
-    return state.model.eval(), state.head
+        still = Networks(replace(SHAPE, gate=0.0, text_gate=0.0))
+        state = initial_state(features, texts, still, CONFIG, Compute(), Team())
+    return state.learner.eval()
 
 
-def trained(config: TrainConfig) -> Callable[[ClipFeatures, TextTokens], tuple[RestModel, RestHead]]:
-    """A function that trains with `config` and returns the model and its head."""
-
-    def run(features: ClipFeatures, texts: TextTokens) -> tuple[RestModel, RestHead]:
-        result = train_on_features(features, texts, SHAPE, config, SCORING)
-        return result.model, result.head
-
-    return run
+def embedded(learner: Learner, source: Source) -> Tensor:
+    """Unit rows of all clips."""
+    return embed(learner, source, torch.arange(len(source.targets)), Team(), Compute())
 
 
-Method = Callable[[ClipFeatures, TextTokens], tuple[RestModel, RestHead]]
+Method = Callable[[Source, TextTokens], Learner]
+
+
+def trained(config: TrainConfig) -> Method:
+    """A function that trains with `config`."""
+    return lambda source, texts: train(source, texts, Networks(SHAPE), config, SCORING).state.averaged
 
 
 def unseen_accuracy(data: Data, method: Method, seeds: Sequence[int], unseen: int) -> dict[str, list[float]]:
@@ -78,10 +83,12 @@ def unseen_accuracy(data: Data, method: Method, seeds: Sequence[int], unseen: in
     found: dict[str, list[float]] = {}
     for seed in seeds:
         seen, held = split_classes(seed, data.classes, unseen)
-        train, test = (only_classes(data.features, data.texts, part) for part in (seen, held))
-        scorer = Scorer.of(*method(*train), train[0].grids, train[1], SCORING)
+        (clips, texts), test = (only_classes(data.features, data.texts, part) for part in (seen, held))
+        learner = method(clips, texts)
+        scorer = Scorer.of(learner.model, learner.head, embedded(learner, clips), texts, SCORING)
+        v = embedded(learner, test[0])
         for name, weights in WAYS.items():
-            score = scorer.weighed(*weights).scores(test[0].grids, test[1])
+            score = scorer.weighed(*weights).scores(v, test[1])
             found.setdefault(name, []).append(mean_per_class(score, test[0].targets))
     return found
 
@@ -91,8 +98,8 @@ def oracle_accuracy(data: Data, seeds: Sequence[int], unseen: int) -> list[float
     found = []
     for seed in seeds:
         seen, held = split_classes(seed, data.classes, unseen)
-        train, (test, _) = (only_classes(data.features, data.texts, part) for part in (seen, held))
-        v = embed_clips(untrained(*train)[0], test.grids)
+        clips, (test, _) = (only_classes(data.features, data.texts, part) for part in (seen, held))
+        v = embedded(untrained(*clips), test)
         member = F.one_hot(test.targets, unseen).float()
         sums = (member.T @ v)[None] - member[:, :, None] * v[:, None]
         found.append(mean_per_class((F.normalize(sums, dim=2) * v[:, None]).sum(dim=2), test.targets))
@@ -110,9 +117,10 @@ def seen_accuracy(data: Data, method: Method, folds: int = 5) -> float:
     score = torch.zeros(len(targets), data.classes)
     for index in range(folds):
         out = fold == index
-        rest = ClipFeatures(data.features.grids[~out], targets[~out])
-        scorer = Scorer.of(*method(rest, data.texts), rest.grids, data.texts, SCORING)
-        score[out] = scorer.scores(data.features.grids[out], data.texts)
+        rest, left = (data.features.only(some.nonzero()[:, 0], targets[some]) for some in (~out, out))
+        learner = method(rest, data.texts)
+        scorer = Scorer.of(learner.model, learner.head, embedded(learner, rest), data.texts, SCORING)
+        score[out] = scorer.scores(embedded(learner, left), data.texts)
     return mean_per_class(score, targets)
 
 

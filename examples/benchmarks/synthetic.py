@@ -17,12 +17,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from zsar_cli.networks.rest import RestConfig, RestHead, RestModel
+from zsar_cli.networks.rest import RestConfig
 from zsar_cli.text.tokens import TextTokens
 from zsar_cli.training.config import TrainConfig
+from zsar_cli.training.grids import ClipFeatures
+from zsar_cli.training.loop import train
 from zsar_cli.training.scoring import Scorer, mean_per_class
 from zsar_cli.training.settings import RunConfig
-from zsar_cli.training.train import ClipFeatures, initial_state, only_classes, train_on_features
+from zsar_cli.training.sources import only_classes
+from zsar_cli.training.start import Networks, embed, initial_state
+from zsar_cli.training.state import Compute, Learner
+from zsar_cli.training.team import Team
 
 COLOURS = {"red": (1.0, 0.1, 0.1), "blue": (0.1, 0.2, 1.0)}
 SHAPES = ("circle", "square", "cross")
@@ -110,21 +115,23 @@ def split(count: int, unseen: int, seed: int) -> tuple[Tensor, Tensor]:
 def accuracy(data: Synthetic, unseen: int, seed: int, config: TrainConfig) -> dict[str, float]:
     """Mean per class top-1 on unseen combinations: chance, transfer without training, then each of `WAYS`."""
     seen, held = split(len(data.names), unseen, seed)
-    train, test = (only_classes(data.features, data.texts, part) for part in (seen, held))
+    (clips, texts), (others, unseen_texts) = (only_classes(data.features, data.texts, part) for part in (seen, held))
 
-    def by_way(model: RestModel, head: RestHead) -> dict[str, float]:
-        scorer = Scorer.of(model, head, train[0].grids, train[1], SCORING)
+    def by_way(learner: Learner) -> dict[str, float]:
+        v, w = (embed(learner, some, torch.arange(len(some.targets)), Team(), Compute()) for some in (clips, others))
+        scorer = Scorer.of(learner.model, learner.head, v, texts, SCORING)
         return {
-            name: mean_per_class(scorer.weighed(*weights).scores(test[0].grids, test[1]), test[0].targets)
+            name: mean_per_class(scorer.weighed(*weights).scores(w, unseen_texts), others.targets)
             for name, weights in WAYS.items()
         }
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        start = initial_state(*train, replace(SHAPE, gate=0.0, text_gate=0.0), config)
-    untrained = by_way(start.model.eval(), start.head)["transfer"]
-    result = train_on_features(*train, SHAPE, config, SCORING)
-    return {"chance": 1 / unseen, "no training": untrained, **by_way(result.model, result.head)}
+        still = Networks(replace(SHAPE, gate=0.0, text_gate=0.0))
+        start = initial_state(clips, texts, still, config, Compute(), Team())
+    untrained = by_way(start.learner.eval())["transfer"]
+    result = train(clips, texts, Networks(SHAPE), config, SCORING)
+    return {"chance": 1 / unseen, "no training": untrained, **by_way(result.state.averaged)}
 
 
 def main() -> None:

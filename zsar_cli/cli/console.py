@@ -151,6 +151,7 @@ class Progressing:
 
     def __init__(self, total: int, what: str) -> None:
         self.total, self.what, self.done, self.failed = total, what, 0, 0
+        self.note = ""  # more that is said in lines
         self.changed: Callable[[], None] = lambda: None  # called after each change
         self._started = time.monotonic()
 
@@ -171,6 +172,7 @@ class Progressing:
             parts += [f"{rate:.3g}/s", f"{left} left"]
         elif passed >= 1:  # a long video: else the same line would come again and again
             parts.append(f"{timedelta(seconds=round(passed))} so far")
+        parts += [self.note] if self.note else []
         return ", ".join(parts)
 
 

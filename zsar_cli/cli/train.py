@@ -6,6 +6,8 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +16,7 @@ import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.config import read_yaml, take_options
-from zsar_cli.cli.console import Messages
+from zsar_cli.cli.console import Messages, Progressing
 from zsar_cli.cli.datasets import DatasetPath, FolderNames
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.guard import SOME_FAILED, TERMINATED
@@ -22,6 +24,7 @@ from zsar_cli.cli.options import option
 
 if TYPE_CHECKING:
     from zsar_cli.training.run import TrainingRun
+    from zsar_cli.training.team import Team
 
 __all__ = ["train"]
 
@@ -52,7 +55,7 @@ Output = Annotated[
 ]  # fmt: skip
 Config = Annotated[
     Path | None,
-    option("--config", "YAML file: these options; sections train, model, clip, backbone, finetune, transfer.",
+    option("--config", "YAML file: these options; sections train, model, clip, backbone, raw, transfer.",
            callback=_read_config, is_eager=True, metavar="FILE"),
 ]  # fmt: skip
 Unseen = Annotated[
@@ -101,10 +104,27 @@ Validation = Annotated[
     option("--validation", "Share of the classes held out to select the step; 0 trains on all.",
            show_default="0", panel=TRAINING, metavar="SHARE"),
 ]  # fmt: skip
-FineTune = Annotated[
-    int | None,
-    option("--finetune", "Steps in which the backbone is trained as well, after the others.", show_default="0",
-           panel=TRAINING, min=0, metavar="STEPS"),
+SourceName = Annotated[
+    str | None,
+    option("--source", "What is trained on: grids (of a frozen backbone, computed once), raw (videos, decoded while "
+           "training; the backbone learns too) or embeddings (of a library).", show_default="grids", panel=DATA,
+           metavar="NAME"),
+]  # fmt: skip
+LibraryPath = Annotated[
+    Path | None, option("--library", "With --source embeddings: the library of them.", panel=DATA, metavar="LIB")
+]  # fmt: skip
+Encoder = Annotated[
+    str | None, option("--encoder", "Which model's embeddings, where the library holds several.", panel=DATA,
+                       metavar="MODEL"),
+]  # fmt: skip
+Start = Annotated[
+    Path | None, option("--start", "A trained model to begin with: a folder that zsar train wrote.", panel=TRAINING,
+                        metavar="DIR"),
+]  # fmt: skip
+BackboneRate = Annotated[
+    float | None,
+    option("--backbone-rate", "With --source raw: the backbone's learning rate, as a factor on --lr; 0 freezes it.",
+           show_default="0.1", panel=TRAINING),
 ]  # fmt: skip
 Specialist = Annotated[
     float | None,
@@ -124,6 +144,9 @@ def train(
     config: Config = None,
     names: FolderNames = None,
     unseen: Unseen = None,
+    source: SourceName = None,
+    library: LibraryPath = None,
+    encoder: Encoder = None,
     frames: Frames = None,
     view: View = None,
     no_flip: NoFlip = False,
@@ -143,7 +166,8 @@ def train(
     lr: Rate = None,
     seed: Seed = None,
     validation: Validation = None,
-    finetune: FineTune = None,
+    start: Start = None,
+    backbone_rate: BackboneRate = None,
     specialist: Specialist = None,
     checkpoint_every: Every = 20,
     resume: Resume = False,
@@ -165,27 +189,38 @@ def train(
         "backbone.name": backbone, "backbone.weights": backbone_weights, "backbone.size": size,
         "backbone.posture": posture or None,
         "train.steps": steps, "train.epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
-        "train.seed": seed, "train.validation": validation, "finetune.steps": finetune,
-        "specialist": specialist,
+        "train.seed": seed, "train.validation": validation, "raw.backbone_rate": backbone_rate,
+        "specialist": specialist, "source": source,
     }  # fmt: skip
     from zsar_cli.engine.pipeline import EmbedSettings
     from zsar_cli.training.run import Job, TrainingRun
     from zsar_cli.training.settings import read_run_config
-    from zsar_cli.training.team import Team
 
     run_config = read_run_config(context.meta.get(SETTINGS, {}), str(config or "the options"), flags)
-    job = Job(
-        dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=names, unseen=unseen,
-        decoding=EmbedSettings(decoder=decoder, workers=workers, timeout=timeout), device=device, precision=precision,
-        checkpoint_every=checkpoint_every, resume=resume, overwrite=overwrite, tensorboard=tensorboard,
-        command=shlex.join(["zsar", *sys.argv[1:]]),
-    )  # fmt: skip
-    team = Team() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None  # torchrun sets it
+    team, device = _team(device)
     try:
-        return _watched(TrainingRun(job, team), Messages(quiet or (team is not None and not team.first), verbose))
+        job = Job(
+            dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=names,
+            unseen=unseen, library=library, encoder=encoder, start=start,
+            decoding=EmbedSettings(decoder=decoder, workers=workers, timeout=timeout), device=device,
+            precision=precision, checkpoint_every=checkpoint_every, resume=resume, overwrite=overwrite,
+            tensorboard=tensorboard, command=shlex.join(["zsar", *sys.argv[1:]]),
+        )  # fmt: skip
+        return _watched(TrainingRun(job, team), Messages(quiet or not team.first, verbose))
     finally:
-        if team is not None:
-            team.close()
+        team.close()
+
+
+def _team(device: str) -> tuple[Team, str]:
+    """The processes that torchrun started, and the device of this one: each has a GPU of its own."""
+    from zsar_cli.models.device import resolve_device
+    from zsar_cli.training.team import Team
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Team(), device
+    if resolve_device(device).type == "cuda" and device in ("auto", "cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    return Team.of_torchrun(resolve_device(device)), device
 
 
 class _Deferred:
@@ -212,6 +247,13 @@ class _Deferred:
         self._messages.info("stopping after this step; a second signal ends at once")
 
 
+def _told(bar: Progressing, record: Mapping[str, float]) -> None:
+    """A step is done; lines of progress say how well."""
+    loss = f"loss {record['loss']:.3f}" if "loss" in record else "left out"
+    bar.note = f"{loss}, learning rate {record['learning_rate']:.2g}"
+    bar.advance()
+
+
 def _watched(run: TrainingRun, messages: Messages) -> int:
     """Run it; name --resume when interrupted."""
     try:
@@ -220,6 +262,8 @@ def _watched(run: TrainingRun, messages: Messages) -> int:
         if run.first:
             messages.warning(f"{run.folder.root}: stopped; the same command with --resume continues")
         raise
+    finally:
+        run.close()
 
 
 def _run(run: TrainingRun, messages: Messages) -> int:
@@ -227,14 +271,15 @@ def _run(run: TrainingRun, messages: Messages) -> int:
     from zsar_cli.training.run import Stopped
 
     items = len(run.data.items)
-    messages.info(f"{items} videos of {len(run.labels)} classes; backbone {run.backbone.fingerprint}")
-    with messages.progress(items, what="features") as bar:
+    about = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.kind.facts.items())
+    messages.info(f"{items} videos of {len(run.labels)} classes; {about}")
+    with messages.progress(run.shares, what="videos") as bar:
         skipped = run.extract(bar.advance)
     for failure in skipped if run.first else ():
         messages.error(str(failure))
     with messages.progress(run.steps, what="steps") as bar, _Deferred(messages) as asked:
         try:
-            result = run.fit(lambda record: bar.advance(), lambda: asked.number > 0)
+            result = run.fit(partial(_told, bar), lambda: asked.number > 0)
         except Stopped:
             raise KeyboardInterrupt if asked.number == signal.SIGINT else SystemExit(TERMINATED) from None
     if not run.first:
@@ -246,4 +291,4 @@ def _run(run: TrainingRun, messages: Messages) -> int:
         messages.warning(f"{len(skipped)} of {items} videos were skipped; see {run.folder.root / 'skipped.tsv'}")
     messages.info(f"{run.folder.model}: {fingerprint}, step {result.step}; use it with --model {run.folder.model}")
     # torchrun takes any code but 0 for a crash of the whole run; the warning and skipped.tsv must do there.
-    return SOME_FAILED if skipped and run.team is None else 0
+    return SOME_FAILED if skipped and run.team.count == 1 else 0

@@ -82,7 +82,7 @@ def _open_bundle(
     from zsar_cli.models.rest import open_rest
 
     _refuse_names(located, seen_labels, "knows its own")
-    return open_rest(located.name, located.path, device, dtype)
+    return open_rest(located.name, located.path, device, dtype, lambda name: load_model(name, device, dtype))
 
 
 def _open_litert(

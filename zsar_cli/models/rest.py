@@ -6,7 +6,7 @@ sentence encoder's tokens through the text pass. So prototypes of this model hav
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zsar_cli.errors import ConfigError, ModelError, UsageError, ZsarError
 from zsar_cli.labels import Label
+from zsar_cli.models.base import VideoEncoder
 from zsar_cli.networks.backbones import PACKAGED, Backbone, BackboneConfig, assemble, network_of, open_backbone
 from zsar_cli.networks.pose import FINGERPRINT as POSE
 from zsar_cli.networks.rest import RestConfig, RestModel
@@ -34,10 +35,14 @@ from zsar_cli.weights.bundle import read_bundle, write_bundle
 __all__ = [
     "KIND",
     "ClipSettings",
+    "EncoderGrid",
+    "EncoderName",
+    "RestParts",
     "RestSpecialist",
     "RestText",
     "RestVideoModel",
     "open_rest",
+    "read_parts",
     "round_weights",
     "seen_classes",
     "write_rest",
@@ -60,6 +65,52 @@ class ClipSettings:
     sampling: Sampling
     geometry: Geometry
     mirror: bool = True
+
+
+class EncoderGrid:
+    """Another model in the place of a backbone: its embedding of a window is a grid of one cell.
+
+    Args:
+        encoder: on any device.
+        device: of the Transformer.
+    """
+
+    def __init__(self, encoder: VideoEncoder, device: torch.device) -> None:
+        self.encoder, self.device, self.precision = encoder, device, encoder.precision
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """uint8 [B, T, S, S, 3] -> float32 [B, 1, 1, 1, D], rounded to float16 as a library keeps it."""
+        rows = self.encoder.encode_video(windows).half().float()
+        return rows[:, None, None, None].to(self.device)
+
+
+@dataclass(frozen=True)
+class EncoderName:
+    """A model whose embeddings another one was trained on."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class RestParts:
+    """What a bundle holds.
+
+    Args:
+        fingerprint: of the bundle.
+        model: the Transformer, in evaluation mode.
+        grid: from windows to grids: the backbone, or the encoder whose embeddings it was trained on.
+        seen: the bank.
+        clip, transfer, near: its settings; `near` is None for a model that is no specialist.
+    """
+
+    fingerprint: str
+    model: RestModel
+    grid: Backbone | EncoderGrid
+    seen: PrototypeBank
+    clip: ClipSettings
+    transfer: TransferSettings
+    near: float | None
 
 
 class RestText:
@@ -91,7 +142,7 @@ class RestVideoModel:
     Args:
         name: what the user typed.
         fingerprint: of the bundle.
-        backbone: frozen, on the device of `model`.
+        backbone: frozen, on the device of `model`; or an encoder in its place.
         model: in evaluation mode.
         seen: the bank of the bundle.
         tokens: the sentence encoder.
@@ -102,7 +153,7 @@ class RestVideoModel:
         self,
         name: str,
         fingerprint: str,
-        backbone: Backbone,
+        backbone: Backbone | EncoderGrid,
         model: RestModel,
         seen: PrototypeBank,
         tokens: TokenEncoder,
@@ -112,7 +163,11 @@ class RestVideoModel:
         self.name, self.fingerprint = name, fingerprint
         self.sampling, self.geometry, self.transfer = clip.sampling, clip.geometry, transfer
         self.device = model.modality.device
-        self.precision = str(next(backbone.parameters()).dtype).removeprefix("torch.")
+        self.precision: str = (
+            str(next(backbone.parameters()).dtype).removeprefix("torch.")
+            if isinstance(backbone, Backbone)
+            else backbone.precision
+        )
         self.text: TextEncoder = RestText(model, tokens, fingerprint)
         self._backbone, self._model, self._seen, self._mirror = backbone, model, seen, clip.mirror
         self._tokens = tokens
@@ -181,7 +236,7 @@ def write_rest(
     *,
     name: str,
     model: RestModel,
-    backbone: Backbone,
+    backbone: Backbone | EncoderName,
     seen: PrototypeBank,
     clip: ClipSettings,
     transfer: TransferSettings,
@@ -195,7 +250,8 @@ def write_rest(
     Args:
         folder, name, provenance, overwrite: see `bundle.write_bundle`.
         model: its weights are rounded as `round_weights` does; do so before anything is computed with it.
-        backbone, seen, clip, transfer: see `RestVideoModel` and `seen_classes`.
+        backbone: see `RestVideoModel`; or the model whose embeddings it was trained on, which the bundle names.
+        seen, clip, transfer: see `RestVideoModel` and `seen_classes`.
         specialist: makes it a `RestSpecialist` to which names of this cosine are near; None makes it none.
         changed: the backbone was fine-tuned. Its weights then travel in the bundle, as do all that come from
             elsewhere than a Python package.
@@ -203,13 +259,18 @@ def write_rest(
     Raises:
         OutputError: see `write_bundle`.
     """
-    refer = backbone.config.weights == PACKAGED and not changed
     weights = {f"rest.{key}": value for key, value in _stored(model).items()}
-    if not refer:
-        weights |= {f"backbone.{key}": value for key, value in backbone.network.state_dict().items()}
+    if isinstance(backbone, Backbone):
+        refer = backbone.config.weights == PACKAGED and not changed
+        if not refer:
+            weights |= {f"backbone.{key}": value for key, value in backbone.network.state_dict().items()}
+        own = {**asdict(backbone.config), "fingerprint": backbone.fingerprint, "in_bundle": not refer}
+        sees = {"backbone": own}
+    else:
+        sees = {"encoder": {"name": backbone.name, "fingerprint": backbone.fingerprint}}
     settings = {
         "shape": asdict(model.config),
-        "backbone": {**asdict(backbone.config), "fingerprint": backbone.fingerprint, "in_bundle": not refer},
+        **sees,
         "clip": asdict(clip),
         "transfer": asdict(transfer),
         "specialist": specialist,
@@ -230,7 +291,21 @@ def _stored(model: RestModel) -> dict[str, Tensor]:
     return {key: value.half() if value.ndim > 1 else value for key, value in model.state_dict().items()}
 
 
-def open_rest(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> RestVideoModel:
+Load = Callable[[str], VideoEncoder]
+
+
+def no_other(name: str) -> VideoEncoder:
+    """Opens no model.
+
+    Raises:
+        ModelError: always.
+    """
+    raise ModelError(f"the model '{name}' cannot be opened from here; use models.open.load_model")
+
+
+def open_rest(
+    name: str, folder: Path, device: torch.device, dtype: torch.dtype, load: Load = no_other
+) -> RestVideoModel:
     """The model of a bundle.
 
     Args:
@@ -238,27 +313,55 @@ def open_rest(name: str, folder: Path, device: torch.device, dtype: torch.dtype)
         folder: of the bundle.
         device: where both parts run.
         dtype: of the backbone; the Transformer always computes in float32.
+        load: opens another model, by its name.
 
     Raises:
-        ModelError: see `bundle.read_bundle`; or the bundle's settings do not fit its weights.
+        ModelError: see `bundle.read_bundle`; or the bundle's settings do not fit its weights, or the encoder that it
+            was trained on is not there.
     """
-    tokens = minilm()
-    bundle = read_bundle(folder, KIND, tokens.fingerprint)
+    parts = read_parts(folder, device, dtype, load)
+    seen = replace(parts.seen, text_encoder=parts.fingerprint)
+    given = (name, parts.fingerprint, parts.grid, parts.model, seen, minilm(), parts.clip, parts.transfer)
+    return RestVideoModel(*given) if parts.near is None else RestSpecialist(*given, near=parts.near)
+
+
+def read_parts(folder: Path, device: torch.device, dtype: torch.dtype, load: Load = no_other) -> RestParts:
+    """What a bundle holds; see `open_rest`."""
+    bundle = read_bundle(folder, KIND, minilm().fingerprint)
     try:
         settings = bundle.settings
         clip, transfer = _clip(settings["clip"]), build(TransferSettings, settings["transfer"])
         near = typed(settings["specialist"], float | None)
-        model = _model(build(RestConfig, settings["shape"]), _under("rest.", bundle.weights))
-        backbone = _backbone(folder, settings["backbone"], _under("backbone.", bundle.weights), device, dtype)
-        _check_sizes(model.config, backbone.config, bundle.bank)
+        model = _model(build(RestConfig, settings["shape"]), _under("rest.", bundle.weights)).to(device)
+        grid: Backbone | EncoderGrid
+        if "encoder" in settings:
+            grid = EncoderGrid(_encoder(folder, settings["encoder"], load), device)
+        else:
+            grid = _backbone(folder, settings["backbone"], _under("backbone.", bundle.weights), device, dtype)
+            _check_sizes(model.config, grid.config)
+        _check_space(model.config, bundle.bank)
     except ModelError:
         raise
     # Of weights and settings that do not go together torch raises now this and now that.
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ZsarError) as error:
         raise ModelError(f"{folder}: its settings do not fit its weights: {' '.join(str(error).split())}") from None
-    seen = replace(bundle.bank, text_encoder=bundle.fingerprint)
-    parts = (name, bundle.fingerprint, backbone, model.to(device), seen, tokens, clip, transfer)
-    return RestVideoModel(*parts) if near is None else RestSpecialist(*parts, near=near)
+    return RestParts(bundle.fingerprint, model, grid, bundle.bank, clip, transfer, near)
+
+
+def _encoder(folder: Path, settings: Mapping[str, Any], load: Load) -> VideoEncoder:
+    """The model whose embeddings a bundle was trained on."""
+    name, fingerprint = typed(settings["name"], str), typed(settings["fingerprint"], str)
+    try:
+        encoder = load(name)
+    except ZsarError as error:
+        raise ModelError(
+            f"{folder} was trained on embeddings of the model '{name}', which is needed: {error}"
+        ) from None
+    if encoder.fingerprint != fingerprint:
+        raise ModelError(
+            f"{folder} was trained on embeddings of the model '{name}' {fingerprint}, but this is {encoder.fingerprint}"
+        )
+    return encoder
 
 
 def _clip(settings: Mapping[str, Any]) -> ClipSettings:
@@ -282,13 +385,17 @@ def _model(shape: RestConfig, weights: Mapping[str, Tensor]) -> RestModel:
     return model.eval().requires_grad_(False)
 
 
-def _check_sizes(shape: RestConfig, backbone: BackboneConfig, bank: PrototypeBank) -> None:
+def _check_sizes(shape: RestConfig, backbone: BackboneConfig) -> None:
     """Raises ConfigError where the parts have other sizes than the Transformer between them."""
     if (shape.features, shape.posture) != (backbone.channels, backbone.posture_channels):
         raise ConfigError(
             f"the backbone gives {backbone.channels} channels, {backbone.posture_channels} of them of a posture, but "
             f"the model takes {shape.features} and {shape.posture}"
         )
+
+
+def _check_space(shape: RestConfig, bank: PrototypeBank) -> None:
+    """Raises ConfigError where prototypes lie in another space."""
     for rows in (bank.semantic, bank.visual):
         if rows.shape[1] != shape.space:
             raise ConfigError(f"its prototypes have {rows.shape[1]} dimensions, its space {shape.space}")

@@ -192,7 +192,7 @@ class RestModel(nn.Module):
         for part, scale in zip(torch.split(centred, sizes, dim=1), torch.split(self.scale, sizes), strict=True):
             scale.fill_(part.norm(dim=1).mean().clamp(min=1e-6))
         centred = centred / self.scale
-        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+        directions = _principal_rows(centred)
         self.video_prior.weight.copy_(_orthonormal_rows(directions, self.video_prior.weight))
         v = F.normalize(self.video_prior(centred), dim=1)
         means = class_means(v, targets, sentences.shape[0])
@@ -295,6 +295,19 @@ def fourier_positions(count: int, channels: int) -> Tensor:
     place = (torch.arange(count) + 0.5) / count
     angle = torch.pi * place[:, None] * 2.0 ** torch.arange((channels + 1) // 2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :channels]
+
+
+def _principal_rows(centred: Tensor) -> Tensor:
+    """Principal directions of rows [N, C], the strongest first: [min(N, C), C]."""
+    if centred.shape[0] <= centred.shape[1]:
+        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+        found: Tensor = directions
+        return found
+    _, vectors = torch.linalg.eigh(
+        (centred.T @ centred).cpu().double()
+    )  # of C x C numbers, however many rows there are
+    found = vectors.T.flip(0).to(centred)
+    return found
 
 
 def _orthonormal_rows(first: Tensor, rest: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
-"""How `train_on_features` trains: one frozen value, every objective with a weight that switches it off at 0."""
+"""How training goes: one frozen value, every objective with a weight that switches it off at 0."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from zsar_cli.settings import Count, OpenShare, Positive, Share, Size, Weight, settings
 
-__all__ = ["OBJECTIVES", "TrainConfig"]
+__all__ = ["OBJECTIVES", "RawConfig", "TrainConfig"]
 
 OBJECTIVES = ("discrimination", "alignment", "matching", "consistency", "episodic")
 
@@ -24,8 +24,9 @@ class TrainConfig:
         discrimination, alignment, matching, consistency, episodic: weights of the objectives of
             `training.losses`; 0 leaves one out.
         steps: optimiser steps. epochs: passes over the data in place of `steps`; 0 takes the steps.
-        batch: clips per step, drawn with classes weighed alike. accumulation: parts a batch is computed in; the
-            gradients are those of the parts' mean loss.
+        batch: clips per step, of each process. accumulation: parts a batch is computed in, one after the other; the
+            gradients are those of the whole batch.
+        sampler: "balanced" draws each class as often as any other, "shuffled" each clip once a pass over the data.
         learning_rate: peak, of AdamW. prior_rate: factor on it for the linear priors and the prototypes.
         weight_decay: of AdamW, on matrices only. warm_up: share of the steps with a rising rate; a cosine follows.
         clip: largest norm of the gradient. ema: decay of the averaged weights that are returned; 0 for none.
@@ -37,6 +38,8 @@ class TrainConfig:
         match_pairs: right pairs per step in the matching objective; as many hard negatives join them.
         validation: share of the classes held out to select the step; 0 trains on all and returns the last step.
         evaluate_every: steps between validations.
+        patience: steps in a row with numbers that are not finite after which training stops; each is left out.
+        compile: give the networks to torch.compile, which takes minutes at the start and needs a C++ compiler.
         seed: of everything random.
     """
 
@@ -49,6 +52,7 @@ class TrainConfig:
     epochs: Annotated[int, Field(ge=0, le=10**6)] = 0
     batch: Size = 64
     accumulation: Size = 1
+    sampler: Literal["balanced", "shuffled"] = "balanced"
     learning_rate: Positive = 3e-4
     prior_rate: Positive = 0.01
     weight_decay: Weight = 0.05
@@ -63,6 +67,8 @@ class TrainConfig:
     match_pairs: Size = 8
     validation: OpenShare = 0.0
     evaluate_every: Count = 20
+    patience: Count = 10
+    compile: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def __post_init__(self) -> None:
@@ -71,6 +77,31 @@ class TrainConfig:
         if self.accumulation > self.batch:
             raise ValueError(f"accumulation ({self.accumulation}) must not exceed batch ({self.batch})")
 
-    def for_clips(self, count: int) -> TrainConfig:
-        """With `epochs` over that many clips turned into steps."""
-        return replace(self, steps=math.ceil(self.epochs * count / self.batch), epochs=0) if self.epochs else self
+    def for_clips(self, count: int, processes: int = 1) -> TrainConfig:
+        """With `epochs` over that many clips turned into steps of all processes."""
+        if not self.epochs:
+            return self
+        return replace(self, steps=math.ceil(self.epochs * count / (self.batch * processes)), epochs=0)
+
+
+@settings
+@dataclass(frozen=True)
+class RawConfig:
+    """How videos are looked at, and the backbone learns, where training reads videos themselves.
+
+    Args:
+        backbone_rate: learning rate of the backbone's last stage, as a factor on that of the Transformer; 0 freezes the
+            backbone.
+        layer_decay: factor from each stage of the backbone to the one before it.
+        jitter: largest change of a clip's length, as a share. Where in the video it begins is random.
+        crop: smallest share of the frame's side that a random crop keeps; 1 for none.
+        colour: largest change of brightness and of contrast, as a share.
+        recompute: compute the backbone's activations again in the backward pass: less memory, more time.
+    """
+
+    backbone_rate: Weight = 0.1
+    layer_decay: Annotated[Positive, Field(le=1)] = 0.9
+    jitter: OpenShare = 0.25
+    crop: Annotated[Positive, Field(le=1)] = 0.75
+    colour: Weight = 0.2
+    recompute: bool = False

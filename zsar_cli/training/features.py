@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ from zsar_cli.training.arrays import allocate
 from zsar_cli.training.settings import ClipConfig
 from zsar_cli.video.content import content_digest
 from zsar_cli.video.reader import decoder_versions
-from zsar_cli.video.types import DecodedVideo, Excerpt, Geometry, Sampling, View
+from zsar_cli.video.types import DecodedVideo, Excerpt, Geometry, View
 from zsar_cli.video.workers import DecodePool
 
-__all__ = ["Extracted", "extract", "pack", "store_frames"]
+__all__ = ["Extracted", "content_of", "extract", "pack"]
 
 Array = NDArray[np.float16]
 Source = str | Excerpt  # what is decoded: a file or a part of it
@@ -67,7 +66,7 @@ def extract(
     for count in (clip.frames, clip.classify_frames or clip.frames):
         backbone.check_frames(count)
     geometries = clip.geometries(backbone.config.side)
-    contents = {source: _content(source) for source in dict.fromkeys(item.source for item in items)}
+    contents = {source: content_of(source) for source in dict.fromkeys(item.source for item in items)}
     failures: dict[Source, InputError] = {}
     keys: dict[Source, list[str]] = {source: [] for source in contents}
     for number, geometry in enumerate(geometries):
@@ -104,7 +103,7 @@ def _through(
             yield source, result if isinstance(result, InputError) else None
 
 
-def _content(source: Source) -> str | None:
+def content_of(source: Source) -> str | None:
     """A digest of what is looked at; None where the file cannot be read."""
     if isinstance(source, str):
         return content_digest(source)
@@ -155,35 +154,3 @@ def pack(videos: Sequence[Extracted], cache: FeatureCache, target: Path) -> Tens
         raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None
     assert packed is not None, "no videos"
     return torch.from_numpy(packed)
-
-
-def store_frames(
-    videos: Sequence[Extracted], sampling: Sampling, geometry: Geometry, decoding: EmbedSettings, target: Path
-) -> Tensor:
-    """Decoded frames of all videos as one array on disk, memory-mapped: uint8 [N, T, R, R, 3].
-
-    Args:
-        videos: N, all of which could be decoded before.
-        sampling, geometry: one clip of T frames, R x R.
-        decoding: decoder, workers and timeout.
-        target: the file; it appears when it is whole.
-
-    Raises:
-        InputError: a video can no longer be decoded.
-        OutputError: the file cannot be written.
-    """
-    shape = (len(videos), sampling.frames, geometry.size, geometry.size, 3)
-    part = target.with_suffix(".part")
-    try:
-        stored = allocate(part, np.uint8, shape)
-        with DecodePool(
-            decoding.decode_workers, decoding.timeout, [View(sampling, geometry)], decoding.decoder
-        ) as pool:
-            for row, video in enumerate(pool.decode(video.item.source for video in videos)):
-                if isinstance(video, InputError):
-                    raise video
-                stored[row] = video.frames[0]
-        os.replace(part, target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written: {error.strerror or error}") from None
-    return torch.from_numpy(stored)

@@ -4,9 +4,9 @@ run.yaml        the settings
 skipped.tsv     videos that could not be used, with the reason
 metrics.jsonl   a line for each step
 checkpoint.pt   the latest state, to resume from
-features.npy    features of all videos while it runs
-frames.npy      frames of all videos while it fine-tunes
+run.lock        held by the process that trains
 curves.png      the metrics as a picture
+features/       features of all videos while it runs, a file for each process
 tensorboard/    the same for TensorBoard, where asked for
 model/          the result: a bundle
 """
@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 import yaml
 
@@ -29,9 +30,10 @@ from zsar_cli.plain import read_yaml
 
 __all__ = ["RunFolder"]
 
-FORMAT = "zsar.checkpoint/1"
-FILES = ("run.yaml", "skipped.tsv", "metrics.jsonl", "checkpoint.pt", "features.npy", "frames.npy", "curves.png")
-FOLDERS = ("tensorboard", "model")
+FORMAT = "zsar.checkpoint/2"
+FILES = ("run.yaml", "skipped.tsv", "metrics.jsonl", "checkpoint.pt", "curves.png")
+FOLDERS = ("tensorboard", "model", "features")
+LOCK = "run.lock"
 
 
 class RunFolder:
@@ -48,39 +50,54 @@ class RunFolder:
 
     def __init__(self, root: Path, resume: bool = False, overwrite: bool = False) -> None:
         self.root = root
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(one.name != LOCK for one in root.iterdir())):
             if not (root / "run.yaml").is_file():
                 raise OutputError(f"{root} exists and is no training run; name a new folder")
             if not resume and not overwrite:
                 raise OutputError(f"{root} holds a training run; --resume continues it, --overwrite starts over")
         self._resume, self._overwrite = resume, overwrite
+        self._lock = filelock.FileLock(root / LOCK)
 
     @property
     def model(self) -> Path:
         """Where the bundle goes."""
         return self.root / "model"
 
+    @property
+    def features(self) -> Path:
+        """Where features lie while it runs."""
+        return self.root / "features"
+
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Take the folder for a run with these settings.
 
         Raises:
             UsageError: the run to resume has other settings; each is named.
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written, or another process trains in it.
         """
         file = self.root / "run.yaml"
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
             if self._resume and file.is_file():
                 self._compare(read_yaml(file, OutputError), settings)
                 return
-            self.root.mkdir(parents=True, exist_ok=True)
             for name in FILES:
                 (self.root / name).unlink(missing_ok=True)
             for name in FOLDERS:
                 shutil.rmtree(self.root / name, ignore_errors=True)
             text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
             _replace(file, text.encode())
+        except filelock.Timeout:
+            raise OutputError(f"{self.root}: another process trains in this folder") from None
         except (OSError, yaml.YAMLError) as error:
             raise OutputError(f"{file}: cannot be used: {error}") from None
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._lock.is_locked:
+            (self.root / LOCK).unlink(missing_ok=True)
+            self._lock.release()
 
     def _compare(self, before: Any, now: Mapping[str, Any]) -> None:
         old, new = dict(_flat(before)), dict(_flat(now))
@@ -101,8 +118,7 @@ class RunFolder:
 
     def remove_scratch(self) -> None:
         """Remove what only a running run needs."""
-        for name in ("features.npy", "frames.npy"):
-            (self.root / name).unlink(missing_ok=True)
+        shutil.rmtree(self.features, ignore_errors=True)
 
     def save(self, state: Mapping[str, Any], data: str) -> None:
         """Keep the state of the run over data of that digest; the file changes at once or not at all."""

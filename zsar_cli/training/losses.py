@@ -59,10 +59,11 @@ def alignment_loss(v: Tensor, t: Tensor, positives: Tensor, scale: Tensor | floa
     weights = positives.to(logits.dtype)
 
     def one_way(rows: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(rows, target / target.sum(dim=1, keepdim=True))
+        total = target.sum(dim=1, keepdim=True)
+        each = F.cross_entropy(rows, target / total.clamp(min=1e-12), reduction="none")  # 0 where nothing is shown
+        return each.sum() / (total > 0).sum()
 
-    shown = weights.sum(dim=0) > 0
-    return (one_way(logits, weights) + one_way(logits.T[shown], weights.T[shown])) / 2
+    return (one_way(logits, weights) + one_way(logits.T, weights.T)) / 2
 
 
 @torch.no_grad()
@@ -73,28 +74,33 @@ def hard_negatives(similarity: Tensor, positives: Tensor) -> tuple[Tensor, Tenso
         similarity: [B, U]. positives: bool [B, U].
 
     Returns:
-        (videos, labels), int64 [M] each: M <= B + U pairs, none of them positive. A video that shows every label
-        has no negative, and neither has a label that every video shows.
+        (videos, labels), int64 [M] each, on the CPU: M <= B + U pairs, none of them positive. A video that shows every
+        label has no negative, and neither has a label that every video shows.
     """
     wrong = similarity.masked_fill(positives, -torch.inf)
-    rows, columns = torch.arange(wrong.shape[0]), torch.arange(wrong.shape[1])
-    has_label, has_video = ~positives.all(dim=1).cpu(), ~positives.all(dim=0).cpu()
-    videos = torch.cat([rows[has_label], wrong.argmax(dim=0).cpu()[has_video]])
-    labels = torch.cat([wrong.argmax(dim=1).cpu()[has_label], columns[has_video]])
-    return videos, labels
+    rows, columns = (torch.arange(count, device=wrong.device) for count in wrong.shape)
+    videos, labels = torch.cat([rows, wrong.argmax(dim=0)]), torch.cat([wrong.argmax(dim=1), columns])
+    kept = torch.cat([~positives.all(dim=1), ~positives.all(dim=0)])
+    videos, labels, kept = torch.stack([videos, labels, kept.long()]).cpu()  # all that is waited for
+    return videos[kept.bool()], labels[kept.bool()]
 
 
-def matching_loss(positive: Tensor, negative: Tensor) -> Tensor:
+def matching_loss(logits: Tensor, right: Tensor, of: Tensor) -> Tensor:
     """(c) Cross-modal matching: is this the video's label? Right and wrong pairs weigh the same.
 
-    L = 1/2 (-1/P sum_i log sigmoid(x_i) - 1/M sum_j log sigmoid(-y_j)).
+    L = 1/2 (-1/P sum_i log sigmoid(x_i) - 1/M sum_j log sigmoid(-y_j)),
+
+    over P right and M wrong pairs (see `hard_negatives`); where there are no wrong ones, only the right ones count.
 
     Args:
-        positive: logits x [P] of right pairs. negative: logits y [M] of wrong pairs, see `hard_negatives`; where
-            there are none, only the right pairs count.
+        logits: x and y [K] of some of the pairs. Over all parts of the pairs the losses add up to L.
+        right: bool [K], which of these are right; on the CPU, as `of`.
+        of: bool [P + M], the same of all pairs.
     """
-    right = F.softplus(-positive).mean()
-    return (right + F.softplus(negative).mean()) / 2 if negative.numel() else right
+    wrong = int((~of).sum())
+    shares = torch.where(right, 1 / max(1, len(of) - wrong), 1 / max(1, wrong)) / (2 if wrong else 1)
+    signs = torch.where(right, -1.0, 1.0)
+    return (F.softplus(signs.to(logits) * logits) * shares.to(logits)).sum()
 
 
 def consistency_loss(prototypes: Tensor, t: Tensor, temperature: float) -> Tensor:
@@ -109,10 +115,10 @@ def consistency_loss(prototypes: Tensor, t: Tensor, temperature: float) -> Tenso
         prototypes: [S, D], S >= 2. t: [S, D'], embeddings of the same classes. temperature: tau > 0.
     """
     count = prototypes.shape[0]
-    own = torch.eye(count, dtype=torch.bool, device=prototypes.device)
 
     def relations(rows: Tensor) -> Tensor:
-        others = cosines(rows, rows)[~own].reshape(count, count - 1)
+        # Row by row, without the diagonal: behind the first number each (count + 1)-th is of it.
+        others = cosines(rows, rows).flatten()[1:].reshape(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
         return torch.log_softmax(others / temperature, dim=1)
 
     return F.kl_div(relations(prototypes), relations(t.detach()), reduction="batchmean", log_target=True)
@@ -140,10 +146,10 @@ def episodic_loss(
     Returns:
         the loss over the B' videos of held-out classes; 0 where the batch shows none.
     """
+    related = cosines(t, t) / temperature
+    relatedness = torch.softmax(related.masked_fill(held_out, -torch.inf), dim=1)
+    composed = relatedness @ F.normalize(prototypes, dim=1)
+    logits = (scale * cosines(v, composed)).masked_fill(~held_out, -torch.inf)
+    each = -torch.log_softmax(logits, dim=1).gather(1, targets[:, None])[:, 0]
     shown = held_out[targets]
-    if not shown.any():
-        return v.sum() * 0
-    relatedness = torch.softmax(cosines(t[held_out], t[~held_out]) / temperature, dim=1)
-    composed = relatedness @ F.normalize(prototypes[~held_out], dim=1)
-    position = torch.cumsum(held_out, dim=0) - 1
-    return F.cross_entropy(scale * cosines(v[shown], composed), position[targets[shown]])
+    return torch.where(shown, each, 0).sum() / shown.sum().clamp(min=1)

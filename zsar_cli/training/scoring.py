@@ -1,6 +1,6 @@
 """How a trained model scores, before it is a bundle: by the rules of `zsar_cli.transfer`, as its bundle will.
 
-Shape letters: N clips, V views of a clip, S seen classes, U labels, D dimensions of the shared space.
+Shape letters: N clips, S seen classes, U labels, D dimensions of the shared space.
 """
 
 from __future__ import annotations
@@ -20,28 +20,19 @@ from zsar_cli.transfer.compose import compose
 from zsar_cli.transfer.relatedness import relatedness
 from zsar_cli.transfer.scoring import TransferSettings, conse, score_labels
 
-__all__ = ["Scorer", "embed_clips", "embed_labels", "mean_per_class", "with_spreads"]
+__all__ = ["SAMPLE", "Scorer", "embed_labels", "mean_per_class", "with_spreads"]
 
-CHUNK = 64  # clips or texts per forward pass: bounds memory, changes no result
+CHUNK = 64  # texts per forward pass: bounds memory, changes no result
 SAMPLE = 1000  # clips that a spread is measured on
 SMALLEST = 1e-4  # of a spread, in units of cosine
 
 
 @torch.no_grad()
-def embed_clips(model: RestModel, grids: Tensor) -> Tensor:
-    """[N, V, T, G, G, C], any floating type -> unit rows [N, D], the mean over views."""
-    means = []
-    for part in torch.split(grids, CHUNK):
-        v = F.normalize(model.encode_video(part.flatten(0, 1).float()), dim=1)
-        means.append(v.reshape(*part.shape[:2], -1).mean(dim=1))
-    return F.normalize(torch.cat(means), dim=1).clone()
-
-
-@torch.no_grad()
 def embed_labels(model: RestModel, texts: TextTokens) -> Tensor:
-    """Unit rows [U, D]: for each label 0..U-1 the normalised mean of its texts, as `text.encoder.encode_labels`."""
+    """Unit rows [U, D] on the CPU: of each label the normalised mean of its texts, as `text.encoder.encode_labels`."""
+    device = model.modality.device
     parts = zip(torch.split(texts.tokens, CHUNK), torch.split(texts.keep, CHUNK), strict=True)
-    rows = torch.cat([model.encode_text(*part) for part in parts])
+    rows = torch.cat([model.encode_text(tokens.to(device), keep.to(device)).cpu() for tokens, keep in parts])
     return class_means(rows, texts.owner, int(texts.owner.max()) + 1)
 
 
@@ -60,21 +51,18 @@ class Scorer:
     settings: TransferSettings
 
     @classmethod
-    def of(
-        cls, model: RestModel, head: RestHead, grids: Tensor, texts: TextTokens, settings: TransferSettings
-    ) -> Scorer:
+    def of(cls, model: RestModel, head: RestHead, v: Tensor, texts: TextTokens, settings: TransferSettings) -> Scorer:
         """Of a model in training.
 
         Args:
             head: holds the prototypes of the S classes.
-            grids: [N, V, T, G, G, C], the training clips; up to `SAMPLE` of them, evenly spaced, are used.
+            v: unit rows [N, D] of training clips; some `SAMPLE` of them do.
             texts: of the S classes.
             settings: all but the scales, which are measured.
         """
         names = tuple(f"seen {index}" for index in range(head.prototypes.shape[0]))
-        prototypes = F.normalize(head.prototypes.detach(), dim=1)
+        prototypes = F.normalize(head.prototypes.detach().cpu(), dim=1)
         seen = PrototypeBank(names, embed_labels(model, texts), prototypes, "", "")
-        v = embed_clips(model, grids[:: -(-len(grids) // SAMPLE)])
         return cls(model, seen, with_spreads(settings, v, seen, float(head.visual_scale.detach())))
 
     def weighed(self, transfer: float, text: float) -> Scorer:
@@ -83,12 +71,12 @@ class Scorer:
             self, settings=replace(self.settings, transfer_weight=transfer, conse_weight=0.0, text_weight=text)
         )
 
-    def scores(self, grids: Tensor, texts: TextTokens) -> Tensor:
-        """Of clips [N, V, T, G, G, C] over the U labels of `texts`: [N, U], as `score_labels`."""
+    def scores(self, v: Tensor, texts: TextTokens) -> Tensor:
+        """Of clips, unit rows [N, D], over the U labels of `texts`: [N, U], as `score_labels`."""
         semantic, how = embed_labels(self.model, texts), self.settings
         names = [f"label {index}" for index in range(len(semantic))]  # what is seen, its embedding says
         composed, _ = compose(self.seen, names, semantic, how.top_k, how.temperature)
-        return score_labels(embed_clips(self.model, grids), how, self.seen, composed, semantic)
+        return score_labels(v, how, self.seen, composed, semantic)
 
 
 def mean_per_class(scores: Tensor, targets: Tensor) -> float:

@@ -14,8 +14,7 @@ from zsar_cli.models.rest import ClipSettings
 from zsar_cli.networks.backbone_config import OF_CLIPS, BackboneConfig
 from zsar_cli.networks.rest import RestConfig
 from zsar_cli.settings import Positive, settings
-from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.finetune import FinetuneConfig
+from zsar_cli.training.config import RawConfig, TrainConfig
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
@@ -70,11 +69,13 @@ class RunConfig:
     """Everything the weights depend on besides the data.
 
     Args:
-        backbone, clip, train, finetune: see their classes.
+        backbone, clip, train, raw: see their classes.
         model: the shape of the Transformer; its `features` follow from the backbone.
         transfer: how the trained model scores; its scales are measured, its temperature is that of `train`.
         specialist: beside other models the trained one decides among the labels it knows: those whose name has this
             cosine or more to a class of its own. None makes it a model like any other.
+        source: what is trained on: "grids" of the frozen backbone, computed once; "raw" videos, decoded all the time;
+            "embeddings" of a library.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -84,15 +85,16 @@ class RunConfig:
     transfer: TransferSettings = field(
         default_factory=lambda: TransferSettings(top_k=10, transfer_weight=0.5, conse_weight=0.0, text_weight=0.5)
     )
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    raw: RawConfig = field(default_factory=RawConfig)
     specialist: Annotated[Positive, Field(le=1)] | None = None
+    source: Literal["grids", "raw", "embeddings"] = "grids"
 
     def __post_init__(self) -> None:
         if self.backbone.posture and self.clip.view in ("both", "whole"):
             raise ValueError(
                 f"clip: view is '{self.clip.view}', which squeezes bodies; posture takes 'letterbox' or 'centre'"
             )
-        if self.train.reverse and self.backbone.name in OF_CLIPS:
+        if self.train.reverse and self.source == "grids" and self.backbone.name in OF_CLIPS:
             raise ValueError(
                 f"train: reverse is {self.train.reverse}, which turns round the features of single frames; those of "
                 f"{self.backbone.name} know the order of their frames, so it takes 0"
@@ -128,14 +130,14 @@ SECTIONS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
         "model": _keys(RestConfig, "features", "posture", "text_features"),
         "clip": _keys(ClipConfig),
         "backbone": _keys(BackboneConfig),
-        "finetune": _keys(FinetuneConfig),
+        "raw": _keys(RawConfig),
         "transfer": _keys(TransferSettings, "temperature", "logit_scale", *(
             f"{name}_scale" for name in ("transfer", "conse", "text"))),
     }
 )  # fmt: skip
 
 # What belongs to no section.
-WHOLE = ("specialist",)
+WHOLE = ("specialist", "source")
 
 
 def is_setting(name: str, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Several processes that share the batches of one run: torchrun starts them, Accelerate connects them.
+"""The processes that share the batches of one run: torchrun starts them, torch.distributed connects them.
 
 Every process draws the same batch, which is as many times larger, and encodes its share of the clips; embeddings are
 gathered before the objectives, so that contrast and hard negatives see the whole batch. Gradients, and with them the
@@ -7,88 +7,120 @@ weights, are then those of one process with that larger batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-
-from zsar_cli.errors import ConfigError, MissingExtraError
 
 __all__ = ["Team"]
 
+T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # features of a large data set take long, and the shares differ
 
 
 class Team:
-    """This process within the group.
+    """This process within the group; by itself it is a group of one.
 
     Attributes:
         rank: of this process, 0..count-1.
         count: processes.
-
-    Raises:
-        MissingExtraError: Accelerate is not installed.
     """
 
-    def __init__(self) -> None:
-        try:
-            from accelerate import Accelerator, InitProcessGroupKwargs
-        except ImportError:
-            raise MissingExtraError("accelerate", "distributed", "training in several processes") from None
-        self._accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
-        self.rank: int = self._accelerator.process_index
-        self.count: int = self._accelerator.num_processes
+    rank, count = 0, 1
+
+    @classmethod
+    def of_torchrun(cls, device: torch.device) -> Team:
+        """The group that torchrun's variables describe.
+
+        Args:
+            device: of this process; on CUDA tensors travel by NCCL.
+        """
+        team = cls()
+        backend = "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            backend = "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, timeout=PATIENCE)
+        team.rank, team.count = dist.get_rank(), dist.get_world_size()
+        return team
 
     @property
     def first(self) -> bool:
         """Whether this process writes the files and reports to the user."""
         return self.rank == 0
 
-    def check(self, batch: int, accumulation: int) -> None:
-        """Refuse batches that cannot be shared evenly.
+    def share(self, total: int, rank: int | None = None) -> range:
+        """Which of `total` rows are of a process, of this one where none is named."""
+        size = -(-total // self.count)
+        start = min(total, size * (self.rank if rank is None else rank))
+        return range(start, min(total, start + size))
 
-        Raises:
-            ConfigError: the batch of a process is no multiple of the parts it is computed in.
-        """
-        if batch % accumulation:
-            raise ConfigError(
-                f"train: with several processes batch ({batch}) must be a multiple of accumulation ({accumulation})"
-            )
+    def gather(self, mine: Tensor, total: int) -> Tensor:
+        """The rows of all processes, `total` of them, from the share of each; without gradients."""
+        mine = mine.detach()
+        if self.count == 1:
+            return mine
+        padded = mine.new_zeros(-(-total // self.count), *mine.shape[1:])
+        padded[: len(mine)] = mine
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: len(self.share(total, rank))] for rank, part in enumerate(parts)])
 
-    def share(self, rows: Tensor) -> Tensor:
-        """This process's part of the rows [n, ...], n a multiple of `count`."""
-        return rows.chunk(self.count)[self.rank]
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their sum over the processes."""
+        if self.count > 1:
+            self._together(list(tensors))
 
-    def gather(self, mine: Tensor) -> Tensor:
-        """The shares of all processes, [n / count, D] -> [n, D]; gradients go to this process's own share.
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their mean over the processes."""
+        if self.count > 1:
+            kept = list(tensors)
+            self._together(kept)
+            for tensor in kept:
+                tensor.div_(self.count)
 
-        `average` divides by the number of processes, which is right for what all of them computed; a share was
-        computed by one alone, so its gradient is multiplied by that number first.
-        """
-        parts = list(self._accelerator.gather(mine.detach()).chunk(self.count))
-        parts[self.rank] = mine
-        if mine.requires_grad:
-            mine.register_hook(lambda gradient: gradient * self.count)  # type: ignore[no-untyped-call]
-        return torch.cat(parts)
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their sum over the processes; one that some process lacks is 0 there."""
+        kept = list(parameters)
+        for parameter in kept:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.add(parameter.grad for parameter in kept if parameter.grad is not None)
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace the gradients by their mean over the processes."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = self._accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-        start = 0
-        for gradient in gradients:
-            gradient.copy_(flat[start : start + gradient.numel()].reshape(gradient.shape))
-            start += gradient.numel()
+    def _together(self, tensors: Sequence[Tensor]) -> None:
+        """Add up over the processes, as one message."""
+        if not tensors:
+            return
+        flat = torch.cat([tensor.detach().flatten().float() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.detach().copy_(part.reshape(tensor.shape))
 
     def any(self, mine: bool) -> bool:
         """Whether it is so in one of the processes at least."""
-        return bool(self._accelerator.reduce(torch.tensor(float(mine)), "sum") > 0)
+        if self.count == 1:
+            return mine
+        found = torch.tensor(float(mine))
+        dist.all_reduce(found)
+        return bool(found > 0)
+
+    def collect(self, mine: T) -> list[T]:
+        """What each process has, in their order; it is pickled."""
+        if self.count == 1:
+            return [mine]
+        parts: list[T] = [mine] * self.count
+        dist.all_gather_object(parts, mine)
+        return parts
 
     def wait(self) -> None:
         """Until all processes are here."""
-        self._accelerator.wait_for_everyone()
+        self.any(False)
 
     def close(self) -> None:
-        """Leave the process group."""
-        self._accelerator.end_training()
+        """Leave the group."""
+        if self.count > 1:
+            dist.destroy_process_group()
