@@ -323,6 +323,26 @@ def test_a_beginning_brings_its_networks(place: Path, whole: Path, tmp_path: Pat
     assert f"--start {whole}: brings its backbone; leave other settings of it out" in message
     assert "holds no trained model" in zsar_here(*run, "--start", place / "data", code=2).stderr
     assert not (tmp_path / "run").exists()
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("batch: 4\nmatch_pairs: 2\nmixup: 0.0\n")
+    zsar_here("train", place / "data", "-o", tmp_path / "run", "--start", whole, "--steps", 1, "--config", settings)
+    begun, ended = (read_bundle(one / "model", "rest", MINILM).settings["clip"] for one in (whole, tmp_path / "run"))
+    assert begun["sampling"]["frames"] == 2
+    assert ended == begun, "it sees videos as the model did that it began with"
+
+
+def test_options_of_another_source_are_refused(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    run = ("train", place / "data", "-o", tmp_path / "run", "--steps", 1)
+    assert "--backbone-rate is for --source raw" in zsar_here(*run, "--backbone-rate", 0.5, code=2).stderr
+    assert "--encoder builtin: says which" in zsar_here(*run, "--encoder", "builtin", code=2).stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_has_not_ended_is_no_model_yet(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    RunFolder(tmp_path / "run").begin({"seed": 0})
+    command = ("classify", place / "data" / CLASSES[0] / "clip0", "--label", "a", "--label", "b")
+    message = zsar_here(*command, "--model", tmp_path / "run", code=1).stderr
+    assert f"{tmp_path / 'run'}: its training has not ended" in message and "--resume" in message
 
 
 def test_only_one_process_trains_in_a_folder(place: Path, tmp_path: Path, zsar_here: Run) -> None:

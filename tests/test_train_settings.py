@@ -12,7 +12,7 @@ from zsar_cli.errors import ConfigError
 from zsar_cli.networks.backbones import BackboneConfig
 from zsar_cli.networks.rest import RestConfig
 from zsar_cli.training.config import TrainConfig
-from zsar_cli.training.settings import SECTIONS, RunConfig, is_setting, read_run_config
+from zsar_cli.training.settings import SECTIONS, ClipConfig, RunConfig, is_setting, read_run_config
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "configs"
 
@@ -158,3 +158,10 @@ def test_the_examples_are_accepted(file: Path) -> None:
 def test_there_are_examples() -> None:
     names = {file.stem for file in EXAMPLES.glob("*.yaml")}
     assert {"rest18_kinetics", "rest101_kinetics", "r2plus1d18_kinetics", "exercise_movements"} <= names
+
+
+@pytest.mark.parametrize("view", ["whole", "centre", "letterbox"])
+def test_clips_of_a_finished_model_are_clips_to_train_on(view):
+    one = ClipConfig(5, stride=0.5, view=view, flip=False).settings(64)
+    assert ClipConfig.of(one).settings(64) == one
+    assert ClipConfig.of(one).view == view

@@ -21,6 +21,7 @@ from zsar_cli.cli.datasets import DatasetPath, FolderNames
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.guard import SOME_FAILED, TERMINATED
 from zsar_cli.cli.options import option
+from zsar_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from zsar_cli.training.run import TrainingRun
@@ -197,6 +198,8 @@ def train(
     from zsar_cli.training.settings import read_run_config
 
     run_config = read_run_config(context.meta.get(SETTINGS, {}), str(config or "the options"), flags)
+    if backbone_rate is not None and run_config.source != "raw":
+        raise UsageError("--backbone-rate is for --source raw, which trains the backbone; others leave it as it is")
     team, device = _team(device)
     try:
         job = Job(
@@ -249,6 +252,8 @@ class _Deferred:
 
 def _told(bar: Progressing, record: Mapping[str, float]) -> None:
     """A step is done; lines of progress say how well."""
+    if not bar.done:
+        bar.go_on(int(record["step"]) - 1)
     loss = f"loss {record['loss']:.3f}" if "loss" in record else "left out"
     bar.note = f"{loss}, learning rate {record['learning_rate']:.2g}"
     bar.advance()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from zsar_cli.errors import UsageError
+from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.weights.catalogue import Located, locate, nameless_classes
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def _open_folder(
 
     if bundle := find_bundle(located.path):
         return _open_bundle(Located(located.name, "folder", bundle), device, dtype, seen_labels)
+    if (located.path / "run.yaml").is_file():
+        raise ModelError(f"{located.path}: its training has not ended; zsar train as before, with --resume, goes on")
     from zsar_cli.weights.openclip import is_open_clip
 
     if is_open_clip(located.path):

@@ -17,6 +17,7 @@ from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.rest import ClipSettings, EncoderName, RestParts, read_parts
+from zsar_cli.networks.backbone_config import BackboneConfig
 from zsar_cli.networks.backbones import Backbone, open_backbone
 from zsar_cli.store.cache import digest
 from zsar_cli.store.features import FeatureCache
@@ -24,7 +25,7 @@ from zsar_cli.store.library import Library
 from zsar_cli.training.features import Extracted, extract, pack
 from zsar_cli.training.grids import ClipFeatures, Grids
 from zsar_cli.training.raw import RawClips, Video, look_at
-from zsar_cli.training.settings import RunConfig
+from zsar_cli.training.settings import ClipConfig, RunConfig
 from zsar_cli.training.sources import Source
 from zsar_cli.training.start import Begun, Networks
 from zsar_cli.training.state import Compute
@@ -98,6 +99,8 @@ def open_kind(config: RunConfig, place: Place, decoding: EmbedSettings, compute:
     """
     if (config.source == "embeddings") != (place.library is not None):
         raise UsageError("--source embeddings and --library LIB go together: the library holds the embeddings")
+    if place.encoder is not None and place.library is None:
+        raise UsageError(f"--encoder {place.encoder}: says which embeddings of --library; give that, or leave it out")
     if config.source == "embeddings":
         if place.start is not None:
             raise UsageError("--start begins with a model on a backbone; --source embeddings has none")
@@ -125,7 +128,7 @@ class _OnBackbone(Kind):
             assert isinstance(parts.grid, Backbone)  # `_start` takes no others
             backbone, shape, begun = parts.grid, parts.model.config, _begun(parts, labels)
             self.changed = backbone.fingerprint.endswith("-tuned")
-            config = replace(config, backbone=backbone.config)
+            config = replace(config, backbone=backbone.config, clip=_clip(config, backbone.config, parts.clip))
             self.facts = {"start": parts.fingerprint}
         for count in (config.clip.frames, config.clip.classify_frames or config.clip.frames):
             backbone.check_frames(count)
@@ -239,6 +242,14 @@ def _start(folder: Path, config: RunConfig, device: torch.device, precision: tor
             raise UsageError(f"--start {folder}: brings its {name}; leave other settings of it out")
     parts.model.requires_grad_(True)
     return parts
+
+
+def _clip(config: RunConfig, backbone: BackboneConfig, started: ClipSettings) -> ClipConfig:
+    """Clips as they are asked for, or else as the model that is begun with sees them."""
+    default = RunConfig().clip
+    if config.clip != default or default.settings(backbone.side) == started:
+        return config.clip
+    return ClipConfig.of(started)
 
 
 def _begun(parts: RestParts, labels: LabelSet) -> Begun:

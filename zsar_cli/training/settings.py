@@ -57,6 +57,15 @@ class ClipConfig:
             for view in VIEWS[self.view]
         )
 
+    @classmethod
+    def of(cls, classifying: ClipSettings) -> ClipConfig:
+        """What trains on the clips that a finished model sees."""
+        sampling, geometry = classifying.sampling, classifying.geometry
+        view: Literal["whole", "centre", "letterbox"] = (
+            "letterbox" if geometry.letterbox else "whole" if geometry.resize is None else "centre"
+        )
+        return cls(sampling.frames, stride=sampling.frame_step, view=view, flip=classifying.mirror)
+
     def settings(self, size: int) -> ClipSettings:
         """Of classifying."""
         sampling = replace(self.sampling, windows=1, frames=self.classify_frames or self.frames)
