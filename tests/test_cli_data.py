@@ -191,7 +191,7 @@ def test_kinetics_by_its_table(zsar_here: Here, kinetics: tuple[Path, Path], tmp
         ("ucf101 UCF-101 --untrimmed", "--untrimmed: start and end are in Kinetics' CSV"),
         ("ucf100 UCF-101", "'ucf100': no list of classes"),
         ("hmdb51 UCF-101", "is no class of hmdb51"),
-        ("ucf101 gone", "gone: no such data set"),
+        ("ucf101 gone", "gone: is no folder"),
         ("activitynet UCF-101", "when what happens is in its JSON; give it by --splits"),
         ("kinetics700 UCF-101 --splits ucfTrainTestlist", "the lists of Kinetics are .csv files"),
     ],

@@ -21,6 +21,17 @@ def test_a_line_has_count_failures_rate_and_time_left(monkeypatch: pytest.Monkey
     assert job.line() == "120 of 3000 videos, 2 failed, 4/s, 0:12:00 left"  # 2880 of them, 4 a second
 
 
+def test_what_an_earlier_job_did_counts_but_not_for_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    job = Progressing(8, "steps")
+    job.go_on(4)
+    assert job.line() == "4 of 8 steps"
+    now += 10
+    job.advance()
+    assert job.line() == "5 of 8 steps, 0.1/s, 0:00:30 left"
+
+
 def test_a_line_comes_again_and_again_until_the_job_ends() -> None:
     thrice, count = threading.Event(), 0
 

@@ -151,6 +151,7 @@ class Progressing:
 
     def __init__(self, total: int, what: str) -> None:
         self.total, self.what, self.done, self.failed = total, what, 0, 0
+        self._before = 0
         self.note = ""  # more that is said in lines
         self.changed: Callable[[], None] = lambda: None  # called after each change
         self._started = time.monotonic()
@@ -161,13 +162,17 @@ class Progressing:
         self.failed += failed
         self.changed()
 
+    def go_on(self, done: int) -> None:
+        """So many were done by an earlier job, which says nothing of how fast this one is."""
+        self.done = self._before = done
+
     def line(self) -> str:
         """For example '120 of 3000 videos, 2 failed, 4.1/s, 0:11:42 left'."""
         parts = [f"{self.done} of {self.total} {self.what}"]
         parts += [f"{self.failed} failed"] if self.failed else []
         passed = time.monotonic() - self._started
-        if self.done:
-            rate = self.done / max(passed, 1e-9)
+        if self.done > self._before:
+            rate = (self.done - self._before) / max(passed, 1e-9)
             left = timedelta(seconds=round((self.total - self.done) / rate))
             parts += [f"{rate:.3g}/s", f"{left} left"]
         elif passed >= 1:  # a long video: else the same line would come again and again

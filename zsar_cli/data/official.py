@@ -41,6 +41,8 @@ def by_folders(classes: ClassList, folder: Path) -> Prepared:
     Raises:
         UsageError: a folder is no class of the data set, or as `read_dataset`.
     """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is no folder; give the one that holds the data set's videos")
     items = read_dataset(folder).items
     known = {label: classes.label_of(label, str(folder)) for label in {item.label for item in items}}
     return Prepared([Video(Path(item.path), known[item.label]) for item in items], [])
