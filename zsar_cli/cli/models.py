@@ -184,8 +184,7 @@ def _terms(entry: Entry | None) -> str:
     """Size and licence of a model, before it is downloaded."""
     if entry is None:
         return ""
-    size = "size unknown" if entry.megabytes is None else f"{entry.megabytes:.0f} MB"
-    return f": {size}, licence: {entry.licence or 'unknown, see its page'}"
+    return f": {entry.download}, licence: {entry.licence or 'unknown, see its page'}"
 
 
 def _pull_file(

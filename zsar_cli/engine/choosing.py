@@ -108,8 +108,8 @@ def fits(entry: Entry, machine: Machine) -> bool:
 
 def cost_of(entry: Entry) -> str:
     """What a model takes before it runs: a download, under a licence, perhaps a package."""
-    size = "size unknown" if entry.megabytes is None else f"{entry.megabytes:.0f} MB"
-    return f"{size}, {entry.licence or 'licence unknown'}" + ("" if _runs(entry) else f", needs zsar[{entry.kind}]")
+    needs = "" if _runs(entry) else f", needs zsar[{entry.kind}]"
+    return f"{entry.download}, {entry.licence or 'licence unknown'}{needs}"
 
 
 def _ranked() -> list[Entry]:

@@ -91,6 +91,11 @@ class Entry:
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
 
+    @property
+    def download(self) -> str:
+        """How large the weights are, for people."""
+        return "size unknown" if self.megabytes is None else f"{self.megabytes:.0f} MB"
+
 
 _FROSTER = "github.com/Visual-AI/FROSTER, README.md, table 2 (frozen CLIP)"
 _XCLIP = "model card of microsoft/xclip-base-patch16-zero-shot"
