@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 
 from zsar_cli.errors import LabelError
 
-__all__ = ["Label", "LabelSet", "readable"]
+__all__ = ["Label", "LabelSet", "readable", "some_of"]
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control codes reach the terminal, surrogates no file
 _NAMED_REPEATS = 5  # a list of annotations repeats every label: name a few, count the others
@@ -44,6 +44,12 @@ def readable(name: str) -> str:
         spaced = _split_capitals(spaced)
     words = " ".join(spaced.replace("_", " ").split())
     return re.sub(r"[^\W\d_]+", lambda word: word[0].lower() if word[0].istitle() else word[0], words)
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first names of a list, for a message, and how many more it has: 'a, b and 3 more'."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _split_capitals(word: str) -> str:
@@ -250,9 +256,7 @@ def _merge(entries: list[_Entry], notes: list[str]) -> LabelSet:
             of = "repeats" if first.name == label.name else f"reads as {first.name!r} of"
             repeats.append(f"{label.name!r} ({where}, {of} {first_where})")
     if repeats:
-        more = len(repeats) - _NAMED_REPEATS
-        named = ", ".join(repeats[:_NAMED_REPEATS]) + (f" and {more} more" if more > 0 else "")
-        notes = [*notes, f"{len(repeats)} repeated label(s) merged: {named}"]
+        notes = [*notes, f"{len(repeats)} repeated label(s) merged: {some_of(repeats, _NAMED_REPEATS)}"]
     return LabelSet(tuple(_joined([label for _, label in group]) for group in groups.values()), tuple(notes))
 
 

@@ -17,6 +17,7 @@ from zsar_cli.cli.guard import SOME_FAILED, guarded
 from zsar_cli.cli.options import option
 from zsar_cli.cli.pages import Commands
 from zsar_cli.errors import UsageError
+from zsar_cli.labels import some_of
 
 if TYPE_CHECKING:
     from zsar_cli.data.official import Prepared, Video
@@ -150,7 +151,7 @@ def prepare(
     prepared = _find(classes, folder, splits, split, part or TEST, subset, untrimmed)
     videos = in_order(classes, prepared.videos, names)
     if not videos:
-        missing = f"; missing are {_some(prepared.missing)}" if prepared.missing else ""
+        missing = f"; missing are {some_of(prepared.missing, NAMED)}" if prepared.missing else ""
         raise UsageError(f"{folder}: holds no video of the {len(names)} classes that are asked for{missing}")
     write_text(output, overwrite, _table(videos, output.parent))
     if labels_to is not None:
@@ -160,9 +161,10 @@ def prepare(
     found = {video.label for video in videos}
     messages.info(f"{output}: {len(videos)} rows of {len(found)} classes")
     if absent := [label for label in names if label not in found]:
-        messages.warning(f"no video of {len(absent)} of {len(names)} classes: {_some(absent)}")
+        messages.warning(f"no video of {len(absent)} of {len(names)} classes: {some_of(absent, NAMED)}")
     if prepared.missing:
-        messages.warning(f"{len(prepared.missing)} videos that the lists name are missing: {_some(prepared.missing)}")
+        missing = some_of(prepared.missing, NAMED)
+        messages.warning(f"{len(prepared.missing)} videos that the lists name are missing: {missing}")
     return SOME_FAILED if absent or prepared.missing else 0
 
 
@@ -317,11 +319,6 @@ def _table(videos: Sequence[Video], beside: Path) -> str:
 
 def _lines(names: Sequence[str]) -> str:
     return "".join(f"{name}\n" for name in names)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 for _name, _command in (("list", list_), ("prepare", prepare), ("seen", seen)):

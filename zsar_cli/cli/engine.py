@@ -13,7 +13,7 @@ import platformdirs
 from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.options import ComputeOptions, DecisionOptions, ModelOptions, VideoOptions
 from zsar_cli.errors import UsageError, ZsarError
-from zsar_cli.labels import LabelSet
+from zsar_cli.labels import LabelSet, some_of
 
 if TYPE_CHECKING:
     from zsar_cli.data.examples import Example
@@ -121,10 +121,9 @@ def check_languages(classifier: Classifier, labels: LabelSet, messages: Messages
         encoders += [member.model.text] if member.bank is not None else []
         for languages in dict.fromkeys(encoder.languages for encoder in encoders):
             if foreign := [label.name for label in foreign_labels(labels, languages)]:
-                more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
                 messages.warning(
                     f"{member.model.name} understands labels in {', '.join(languages)} alone; scores mean little for: "
-                    f"{', '.join(foreign[:NAMED])}{more}"
+                    + some_of(foreign, NAMED)
                 )
 
 

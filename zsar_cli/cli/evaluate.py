@@ -14,6 +14,7 @@ from zsar_cli.cli.engine import check_languages, open_classifier
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
+from zsar_cli.labels import some_of
 from zsar_cli.report.escaping import json_text, printable
 
 if TYPE_CHECKING:
@@ -282,8 +283,7 @@ def _print_table(report: dict[str, Any], failed: int) -> None:
     for name, value in (report["generalised"] or {}).items():
         lines.append(f"  {'generalised, ' + name:24}{value:7.1%}")
     for run in runs if report["protocol"] == "half" else ():
-        more = f" and {len(run['labels']) - NAMED} more" if len(run["labels"]) > NAMED else ""
-        names = ", ".join(map(printable, run["labels"][:NAMED])) + more
+        names = some_of(list(map(printable, run["labels"])), NAMED)
         lines.append(f"  seed {run['seed']}: top-1 {run['top1']:.1%} of {run['videos']} videos of {names}")
     show("\n".join(lines))
 

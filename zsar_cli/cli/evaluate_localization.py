@@ -12,6 +12,7 @@ from zsar_cli.cli.console import Messages, show
 from zsar_cli.cli.evaluate import check_report, write_report
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
+from zsar_cli.labels import some_of
 from zsar_cli.report.escaping import printable
 
 if TYPE_CHECKING:
@@ -91,8 +92,7 @@ def evaluate_localization(
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(printable, names[:NAMED])) + more
+    return some_of(list(map(printable, names)), NAMED)
 
 
 def _table(precision: Precision, videos: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from zsar_cli.data.inputs import find_inputs
 from zsar_cli.data.tables import TABLES, read_rows
 from zsar_cli.errors import InputError, LabelError, UsageError
-from zsar_cli.labels import Label, LabelSet, readable
+from zsar_cli.labels import Label, LabelSet, readable, some_of
 from zsar_cli.video.types import Excerpt, Window
 
 __all__ = ["Dataset", "Item", "read_dataset", "read_split", "split_lines"]
@@ -75,7 +75,8 @@ class Dataset:
         """The items a split file lists. Raises UsageError if it lists none of them."""
         items = tuple(item for item in self.items if item.key in keys or Path(item.key).name in keys)
         if not items:
-            raise UsageError(f"none of the {len(self.items)} videos is in the split file; it lists {_some(keys)}")
+            listed = some_of(sorted(keys), 3)
+            raise UsageError(f"none of the {len(self.items)} videos is in the split file; it lists {listed}")
         names = dict.fromkeys(item.label for item in items)
         return replace(self, items=items, classes=LabelSet.from_names([c for c in self.classes if c.name in names]))
 
@@ -187,6 +188,3 @@ def _label(name: str, descriptions: str | None) -> Label:
     return Label(name, descriptions=tuple(filter(None, map(str.strip, (descriptions or "").split("|")))))
 
 
-def _some(keys: frozenset[str]) -> str:
-    first = sorted(keys)[:3]
-    return ", ".join(first) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
