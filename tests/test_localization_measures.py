@@ -265,7 +265,7 @@ def test_results_of_every_kind_are_read_alike(tmp_path):
         ("a.jsonl", "{]\n", "line 1: is not readable JSON"),
         ("a.csv", "path,start\n", r"a\.csv: has no column label and no column end"),
         ("a.csv", "path,rank,label,start,end\nv.mp4,1,a,,\n", "zsar localize finds them"),
-        ("a.csv", "path,label,start,end\nv.mp4,a,1,x\n", "needs a label, a start and an end"),
+        ("a.csv", "path,label,start,end\nv.mp4,a,1,x\n", r"a\.csv, line 2: its end is 'x', which is no number"),
         ("a.txt", "a", r"results are read as one of \.json, .* not \.txt; -o FILE\.jsonl writes them"),
         ("a.jsonl", json.dumps({"path": "v.mp4", "segments": None, "error": None}), "zsar localize finds them"),
         ("a.jsonl", "\n".join(json.dumps({"path": f"{p}/v.mp4", "segments": []}) for p in "ab"), "both be 'v'"),

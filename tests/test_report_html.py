@@ -264,7 +264,8 @@ def test_the_same_results_give_the_same_page(zsar_here: Here, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "path,label,start,end\n", "a.csv: tables hold too little for a report; give the results as .jsonl"),
+        ("a.csv", "path,label,start,end\n", "a.csv: there is nothing in it to report"),
+        ("a.csv", "path,answer,similarity,start,end\nb.mp4,x,far,,\n", "a.csv, line 2: its similarity is 'far'"),
         ("a.jsonl", "", "there is nothing in it to report"),
         ("a.json", '{"results": {"id": []}}', "names no files"),
         (

@@ -21,6 +21,7 @@ from zsar_cli.data.timed import read_moments
 from zsar_cli.errors import MissingExtraError, UsageError
 from zsar_cli.records import Decision, Prediction, VideoRecord
 from zsar_cli.report import open_writer
+from zsar_cli.report.html_report import gather
 from zsar_cli.report.sheet_formats import SHEET
 from zsar_cli.report.writer import SortedWriter
 
@@ -30,6 +31,7 @@ SURE = VideoRecord(
 )  # fmt: skip
 LOST = replace(SURE, path="b.mp4", decision=Decision("unknown", 0.95, True, ("nearer to 'sewing'", "two alike")))
 FORMULA = VideoRecord("=1+1.mp4", (Prediction("@SUM(A1)", 1.0, -1e-6),), decision=Decision("@SUM(A1)", 1e-6, False))
+STILL = replace(NOTHING, path="still.avi")
 RECORDS = (SURE, LOST, FAILED, PARTIAL, NOT_UTF8, FORMULA)
 
 
@@ -172,3 +174,31 @@ def test_segments_come_back_from_every_kind(tmp_path, format):
     assert [(path, one.label, one.start, one.end) for path, one in found] == [
         (TIMED.path, one.label, round(one.start, 6), round(one.end, 6)) for one in TIMED.segments
     ]
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv", "parquet", "xlsx"])
+def test_every_kind_is_reported_alike(tmp_path, format):
+    page = gather([written(format, tmp_path, (SURE, LOST, FAILED, PARTIAL, TIMED, STILL))], tmp_path)
+    sure, lost, failed, damaged, timed, nothing = page.videos
+    archery, rowing = page.labels["archery"], page.labels["rowing"]
+    assert sure["answer"] == archery and sure["unsure"] == 0.125 and "doubtful" not in sure
+    assert sure["top"] == [[archery, None, 3.5, 0.875], [rowing, None, None, None]]
+    assert lost["answer"] == -1 and lost["doubtful"] and lost["reasons"] == ["nearer to 'sewing'", "two alike"]
+    assert lost["top"] == [[archery, None, None, None]]
+    assert failed["error"] == {"stage": "decode", "reason": "no frame, none", "decoder": None}
+    assert not failed.keys() & {"segments", "answer"}
+    assert damaged["partial"] == {"share": 0.62, "reason": "the file ends early"} and damaged["answer"] == archery
+    assert [one[1:3] for one in timed["segments"]] == [[0.3, 2.5], [1.0, 7.21], [6.0, 7.0]]
+    assert nothing["segments"] == [] and "answer" not in nothing
+
+
+def test_the_table_of_all_predictions_is_reported(tmp_path):
+    long = written("csv-long", tmp_path, (SURE, FAILED, PARTIAL, TIMED, STILL)).rename(tmp_path / "long.csv")
+    page = gather([long], tmp_path)
+    sure, failed, damaged, timed, nothing = page.videos
+    archery, rowing = page.labels["archery"], page.labels["rowing"]
+    assert sure["answer"] == archery
+    assert sure["top"] == [[archery, 0.75, 3.5, 0.875], [rowing, 0.25, 1.25, 0.0625]]
+    assert failed["error"] == {"stage": "decode", "reason": "no frame, none", "decoder": "pyav"}
+    assert damaged["partial"] == {"share": 0.62, "reason": "the file ends early"}
+    assert len(timed["segments"]) == 3 and nothing["segments"] == []

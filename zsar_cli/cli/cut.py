@@ -37,7 +37,7 @@ Moments = Sequence[tuple[str, "Timed"]]
 Results = Annotated[
     Path,
     typer.Argument(
-        help="Results of zsar localize or zsar classify, or found moments, as .json, .jsonl or .csv; or an ELAN "
+        help="Results of zsar localize or zsar classify, or found moments, as .json, .jsonl or a table; or an ELAN "
         "document (.eaf) or a folder of them.",
         metavar="RESULTS",
     ),

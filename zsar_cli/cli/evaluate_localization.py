@@ -25,7 +25,7 @@ NAMED = 10  # videos or labels in one warning
 Results = Annotated[
     Path,
     typer.Argument(
-        help="Results of 'zsar localize' as .json, .jsonl or .csv, or in ActivityNet's format.", metavar="RESULTS"
+        help="Results of 'zsar localize' as .json, .jsonl or a table, or in ActivityNet's format.", metavar="RESULTS"
     ),
 ]
 Truth = Annotated[

@@ -18,7 +18,8 @@ __all__ = ["report"]
 Results = Annotated[
     list[Path],
     typer.Argument(
-        help="Results of zsar classify or zsar localize as .jsonl or .json, or of zsar search as .jsonl.",
+        help="Results of zsar classify or zsar localize as .jsonl, .json, .csv, .tsv, .xlsx or .parquet, or of zsar "
+        "search as .jsonl.",
         metavar="RESULTS...",
     ),
 ]

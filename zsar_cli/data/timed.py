@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from zsar_cli.records import UNKNOWN
 __all__ = ["Timed", "is_elan", "read_moments", "read_records", "read_results", "read_truth"]
 
 UNNAMED = "found"  # the label of what was searched for without words
+_NUMBERS = ("start", "end", "peak", "score", "similarity", "probability", "unknown", "partial_share")  # of a table
+_DAMAGE = re.compile(r"only (\d+)% was read: (.*)", re.DOTALL)  # the `error` of a spreadsheet whose video has an answer
 
 
 class Timed(NamedTuple):
@@ -100,7 +103,7 @@ def _documents(path: Path) -> list[Path]:
 
 
 def read_results(path: Path) -> Videos:
-    """Results of `zsar localize` as .json, .jsonl or .csv, or of anything in ActivityNet's format.
+    """Results of `zsar localize` as .json, .jsonl or one of `SHEETS`, or of anything in ActivityNet's format.
 
     Raises:
         UsageError: the file is no such file, has results without segments, or two videos of one id.
@@ -117,9 +120,9 @@ def read_moments(path: Path) -> list[tuple[str, Timed]]:
     """What was found in which file, in the order of the results.
 
     Args:
-        path: results as .json, .jsonl or .csv: of `zsar localize` the segments; of `zsar classify` the best label of
-            each video, from 0 to infinity; or lines of `path`, `start`, `end`, `similarity` and perhaps `z` and
-            `query`; or an ELAN document or a folder of such, which have no scores.
+        path: results as .json, .jsonl or one of `SHEETS`: of `zsar localize` the segments; of `zsar classify` the best
+            label of each video, from 0 to infinity; or lines of `path`, `start`, `end`, `similarity` and perhaps `z`
+            and `query`; or an ELAN document or a folder of such, which have no scores.
 
     Raises:
         UsageError: the file is no such file.
@@ -138,7 +141,7 @@ def read_records(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """
     records = _records(path)
     if isinstance(records, Mapping):
-        raise UsageError(f"{path}: names no files; give results of zsar as .json or .jsonl")
+        raise UsageError(f"{path}: names no files; give results of zsar")
     return records
 
 
@@ -179,21 +182,57 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, A
 
 
 def _tabled(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """The records of a table as zsar writes it: a row a video or a segment, which has an `answer`; of the long table, a
-    segment or a prediction, which has a `label`, and a prediction a rank."""
+    """The records of a table as zsar writes it, with the keys of JSON.
+
+    A row is a video or a segment, which has an `answer`; of the long table, a segment or a prediction, which has a
+    `label`, and a prediction a rank.
+    """
     records: dict[str, dict[str, Any]] = {}
-    for _, cells in read_cells(path, ("path", "label", "start", "end")):
-        row = {key: value for key, value in cells.items() if value is not None and value != ""}
+    for place, cells in read_cells(path, ("path", "label", "start", "end")):
+        row = {key: _cell(place, key, value) for key, value in cells.items() if value is not None and value != ""}
         name, _ = _named(path, row)
-        record = records.setdefault(name, {"segments": [], "predictions": []})
-        if "answer" in row:
-            record["answer"] = row["answer"]
+        record = records.setdefault(name, {"segments": [], "predictions": [], **_about(row)})
         whole = "rank" in row or ("answer" in row and "start" not in row)
-        if whole:
+        if whole or record["error"] is not None:
             record["segments"] = None
-        if "label" in row:
-            record["predictions" if whole else "segments"].append(row)
+        if whole:
+            record["predictions"] += _predictions(row)
+        elif "label" in row:
+            record["segments"].append(row)
     return list(records.items())
+
+
+def _cell(place: str, column: str, value: Any) -> Any:
+    """In files of text numbers are text."""
+    if column not in _NUMBERS:
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{place}: its {column} is {value!r}, which is no number") from None
+
+
+def _predictions(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of a row of a whole video. Where the answer is `unknown`, which has no similarity, the best label is `second`."""
+    second: list[Mapping[str, Any]] = [{"label": row["second"]}] if "second" in row else []
+    return second if row.get("answer") == UNKNOWN and "similarity" not in row else [row, *second]
+
+
+def _about(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says of its video beside labels and times."""
+    about = {key: row[key] for key in ("answer", "unknown") if key in row}
+    about["doubtful"] = str(row.get("doubtful")).casefold() == "true"
+    about |= {key: str(row[key]).split("; ") for key in ("reasons", "notes") if key in row}
+    stage, reason = row.get("error_stage"), row.get("error_reason")
+    share, cause = row.get("partial_share"), row.get("partial_reason")
+    told = str(row.get("error", ""))
+    if damage := _DAMAGE.fullmatch(told):
+        share, cause = int(damage[1]) / 100, damage[2]
+    elif told:
+        stage, _, reason = told.partition(" failed: ")
+    about["error"] = {"stage": stage, "reason": reason, "decoder": row.get("decoder")} if stage else None
+    about["partial"] = {"share": share, "reason": cause} if cause else None
+    return about
 
 
 def _named(path: Path, record: Any) -> tuple[str, Mapping[str, Any]]:

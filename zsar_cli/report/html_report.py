@@ -126,7 +126,7 @@ def gather(sources: Sequence[Path], folder: Path) -> Report:
     """All records of some results.
 
     Args:
-        sources: .json or .jsonl of `zsar classify` and `zsar localize`, .jsonl of `zsar search`.
+        sources: .json, .jsonl or tables of `zsar classify` and `zsar localize`, .jsonl of `zsar search`.
         folder: where the page will be.
 
     Raises:
@@ -134,8 +134,6 @@ def gather(sources: Sequence[Path], folder: Path) -> Report:
     """
     report = Report(os.path.abspath(folder))
     for source in sources:
-        if source.suffix.lower() in (".csv", ".tsv"):
-            raise UsageError(f"{source}: tables hold too little for a report; give the results as .jsonl or .json")
         searched: dict[tuple[str, int, str], dict[str, Any]] = {}
         for path, record in read_records(source):
             try:
@@ -180,11 +178,15 @@ def _video(report: Report, path: str, record: Mapping[str, Any], run: int) -> di
         "duration": _number(facts.get("duration"), 2),
         "size": [facts["width"], facts["height"]] if facts else None,
         "error": record.get("error") and {key: record["error"].get(key) for key in ("stage", "reason", "decoder")},
-        "partial": record.get("partial") and {key: record["partial"].get(key) for key in ("share", "reason")},
+        "partial": record.get("partial") and _partial(record["partial"]),
         "notes": [str(note) for note in record.get("notes") or ()],
     }
     kept = {key: value for key, value in video.items() if value is not None and value is not False and value != []}
     return {**kept, **_segments([_segment(report, one) for one in segments])} if segments is not None else kept
+
+
+def _partial(damage: Mapping[str, Any]) -> dict[str, Any]:
+    return {"share": _number(damage.get("share")), "reason": damage.get("reason")}
 
 
 def _judged(record: Mapping[str, Any]) -> dict[str, Any]:

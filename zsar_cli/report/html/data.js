@@ -59,7 +59,8 @@ function prepare() {
     video.segments = video.segments?.map(one => Object.fromEntries(FROM.map((key, at) => [key, one[at]])));
     video.end = Math.max(video.duration ?? 0, ...(video.segments ?? []).map(one => one.end));
     const [first, second] = video.top, found = video.segments?.map(one => one.similarity) ?? [];
-    video.margin = second && !found.length ? first[1] - second[1] : null;
+    const shares = second && first[1] !== null && second[1] !== null; // spreadsheets have none
+    video.margin = shares && !found.length ? first[1] - second[1] : null;
     video.similarity = found.length ? Math.max(...found) : first?.[2] ?? null;
     const sure = video.answer === first?.[0] ? first?.[3] : null;
     video.sure = sure ?? (video.unsure !== undefined ? 1 - video.unsure : video.margin);
