@@ -45,7 +45,8 @@ def test_listing_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("clip-vit-b61", "did you mean 'clip-vit-b16'?"),
+        ("clip-vit-b61", "did you mean clip-vit-b16?"),
+        ("siglip2", "did you mean siglip2-base or siglip2-so400m or siglip2-b32?"),
         ("zzz", "known names: builtin, "),
         ("a/b/c", r"no such name, folder, .*or hub id \(org/name\)"),
     ],

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import videos
 from cli_runner import Finished, Runner
+
+from zsar_cli.cli.app import app, hint_for, variables_of
 
 Here = Callable[..., Finished]
 
@@ -152,3 +155,21 @@ def test_a_variable_that_sets_nothing_is_named(zsar_here: Callable[..., Finished
     variables = {"ZSAR_TOPK": "2", "ZSAR_DEBUG": "", "ZSAR_TOP_K": "1"}
     run = zsar_here("cache", "info", "--cache-dir", tmp_path, variables=variables, code=0)
     assert run.stderr == "warning: ZSAR_TOPK sets nothing; did you mean ZSAR_TOP_K?\n"
+    assert zsar_here("help", "train", cwd=tmp_path, variables=variables, code=0).stderr == run.stderr  # once
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("ZSAR_CACHE", "/data/cache", "; did you mean ZSAR_CACHE_DIR?"),  # not ZSAR_NO_CACHE, which is a switch
+        ("ZSAR_CACHE", "0", "; did you mean ZSAR_CACHE_DIR or ZSAR_NO_CACHE?"),
+        ("ZSAR_MODELS", "a", "; did you mean ZSAR_MODELS_DIR or ZSAR_MODEL?"),
+        ("ZSAR_FLIP", "no", "; did you mean ZSAR_NO_FLIP?"),
+        ("ZSAR_DEVCE", "cpu", "; did you mean ZSAR_DEVICE?"),
+        ("ZSAR_COLOUR", "red", ""),
+        ("ZSAR_", "1", ""),
+    ],
+)
+def test_the_variable_that_was_meant_is_named(name: str, value: str, hint: str) -> None:
+    known = {"ZSAR_MODELS_DIR": False, **dict(variables_of(typer.main.get_command(app)))}
+    assert hint_for(name, value, known) == hint

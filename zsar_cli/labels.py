@@ -6,6 +6,7 @@ Every format becomes the same thing, an ordered `LabelSet` of `Label`; docs/form
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 import json
@@ -22,9 +23,10 @@ from typing import Any
 
 from zsar_cli.errors import LabelError
 
-__all__ = ["Label", "LabelSet", "readable", "some_of"]
+__all__ = ["Label", "LabelSet", "meant", "readable", "some_of"]
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control codes reach the terminal, surrogates no file
+_MEANT = 3  # names that may have been meant
 _NAMED_REPEATS = 5  # a list of annotations repeats every label: name a few, count the others
 
 # What a parser found: (where, label) for each mention, and notes on how the file was understood.
@@ -50,6 +52,21 @@ def some_of(names: Sequence[str], most: int) -> str:
     """The first names of a list, for a message, and how many more it has: 'a, b and 3 more'."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def meant(name: str, known: Iterable[str], before: str = "") -> str:
+    """For a message, which names may have been meant: '; did you mean a or b?', or nothing.
+
+    Those that go on as the name does, or else have it as one of their parts, and the one that is spelled most alike.
+
+    Args:
+        before: what all the known ones begin with, where it was taken off.
+    """
+    known = list(known)
+    longer = [one for one in known if name and one.startswith(name)]
+    longer = longer or [one for one in known if name in re.split("[-_]", one)]
+    found = list(dict.fromkeys([*longer[:_MEANT], *difflib.get_close_matches(name, known, n=1)]))
+    return f"; did you mean {' or '.join(before + one for one in found)}?" if found else ""
 
 
 def _split_capitals(word: str) -> str:

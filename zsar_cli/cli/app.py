@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -32,8 +31,12 @@ from zsar_cli.cli.console import PROGRESS_EVERY, Messages
 from zsar_cli.cli.guard import guarded
 from zsar_cli.cli.help import show_help
 from zsar_cli.cli.pages import Commands
+from zsar_cli.labels import meant
 
-__all__ = ["app"]
+__all__ = ["app", "hint_for", "variables_of"]
+
+PREFIX = "ZSAR_"
+SWITCHES = ("", "0", "1", "f", "false", "n", "no", "off", "on", "t", "true", "y", "yes")  # values of a switch
 
 VARIABLES = "Every option --some-name can also be set by the variable ZSAR_SOME_NAME; the command line wins over it."
 OTHER_VARIABLES = ("ZSAR_DEBUG", "ZSAR_MODELS_DIR", PROGRESS_EVERY)
@@ -64,20 +67,28 @@ def _all(
         bool, typer.Option("--version", "-V", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    known = {*OTHER_VARIABLES, *_variables(context.command)}
+    if context.invoked_subcommand == "help":  # which runs the command line again
+        return
+    known = {**dict.fromkeys(OTHER_VARIABLES, False), **dict(variables_of(context.command))}
     for name in sorted(os.environ):
-        if name.startswith("ZSAR_") and name not in known and not name.startswith("ZSAR_TEST_"):
-            near = difflib.get_close_matches(name, known, n=1)
-            Messages().warning(f"{name} sets nothing" + (f"; did you mean {near[0]}?" if near else ""))
+        if name.startswith(PREFIX) and name not in known and not name.startswith("ZSAR_TEST_"):
+            Messages().warning(f"{name} sets nothing{hint_for(name, os.environ[name], known)}")
 
 
-def _variables(command: Any) -> Iterator[str]:
-    """The variables that the options of a command and of those below it read."""
+def hint_for(name: str, value: str, known: Mapping[str, bool]) -> str:
+    """Which of the known variables, some of which are of switches, may have been meant, by its name and its value."""
+    likely = [one for one, switch in known.items() if not switch or value.lower() in SWITCHES]
+    return meant(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in likely], before=PREFIX)
+
+
+def variables_of(command: Any) -> Iterator[tuple[str, bool]]:
+    """The variables that the options of a command and of those below it read, and whether they are of switches."""
     for parameter in command.params:
         names = getattr(parameter, "envvar", None)
-        yield from [names] if isinstance(names, str) else names or ()
+        for name in [names] if isinstance(names, str) else names or ():
+            yield name, parameter.is_flag
     for below in getattr(command, "commands", {}).values():
-        yield from _variables(below)
+        yield from variables_of(below)
 
 
 # In the order of the list that --help shows.

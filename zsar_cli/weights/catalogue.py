@@ -5,7 +5,6 @@ The entries are plain data, so that the command line can list them without impor
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from zsar_cli.errors import ModelError, UsageError
+from zsar_cli.labels import meant
 
 __all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "hub_source", "locate", "nameless_classes"]
 
@@ -221,9 +221,8 @@ def locate(name: str) -> Located:
             where = "not on this machine" if entry else "no such folder, and no such model pulled from the hub"
             raise ModelError(f"--model {name}: {where}; run: zsar models pull {name}")
         return Located(name, "folder", folder)
-    near = difflib.get_close_matches(name, ENTRIES, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known names: {', '.join(ENTRIES)}"
-    raise UsageError(f"--model {name}: no such name, folder, {TFLITE} file or hub id (org/name); {hint}")
+    hint = meant(name, ENTRIES) or f"; known names: {', '.join(ENTRIES)}"
+    raise UsageError(f"--model {name}: no such name, folder, {TFLITE} file or hub id (org/name){hint}")
 
 
 def hub_source(name: str) -> tuple[str, str | None]:
