@@ -109,6 +109,7 @@ def test_the_file_itself_may_come_from_a_variable(zsar_here: Here, folder: Path,
     ("content", "message"),
     [
         ("top-k: 3\nshape: round\nsize: 4\n", "c.yaml: no such option: shape, size; 'classify' has bank, batch-size,"),
+        ("topk: 3\n", "c.yaml: no such option: topk; 'classify' has"),
         ("config: other.yaml\n", "c.yaml: no such option: config;"),
         ("paths: [a.mp4]\n", "c.yaml: no such option: paths;"),
         ("top-k: three\n", "c.yaml: top-k: three: "),
@@ -127,6 +128,16 @@ def test_a_file_that_is_wrong_is_named(zsar_here: Here, tmp_path: Path, content:
     (tmp_path / "c.yaml").write_text(content)
     run = zsar_here("classify", "a.mp4", "--label", "x", "--config", "c.yaml", cwd=tmp_path, code=2)
     assert f"Invalid value for '--config': {message}" in run.prose
+
+
+def test_the_keys_that_were_meant_are_named(zsar_here: Here, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("topk: 3\nWorker: 4\nsorce: raw\n")
+    run = zsar_here("classify", "a.mp4", "--label", "x", "--config", "c.yaml", cwd=tmp_path, code=2)
+    assert "workers; did you mean top-k?; did you mean workers?" in run.prose
+    run = zsar_here("train", "videos", "-o", "run", "--config", "c.yaml", cwd=tmp_path, code=2)
+    assert "c.yaml: no such key: topk; there are the sections train, model, clip," in run.prose
+    assert "no such key: Worker;" in run.prose and "did you mean workers?" in run.prose
+    assert "no such key: sorce;" in run.prose and "did you mean source?" in run.prose
 
 
 def test_files_that_cannot_be_read_are_named(zsar_here: Here, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_what_is_written_is_read_back() -> None:
 def test_all_mistakes_are_reported_at_once() -> None:
     content = {
         "train": {"steps": 0, "mixup": 2.0, "learning_rate": "fast", "colour": 1},
-        "clip": {"flip": 1, "view": "sideways"},
+        "clip": {"flip": 1, "view": "sideways", "frame": 3},
         "backbone": {"name": "vgg"},
         "epoch": 3,
         "seed": True,
@@ -66,14 +66,21 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "train: mixup is 2.0; it must be less than or equal to 1",
         "train: learning_rate is 'fast'; it must be a valid number",
         "train: no such key: colour; it has discrimination",
+        "flip; did you mean frames?",
         "clip: flip is 1; it must be a valid boolean",
         "clip: view is 'sideways'; it must be 'both', 'whole', 'centre' or 'letterbox'",
         "backbone: name is 'vgg'; allowed: efficientnet-lite0",
-        "no such key: epoch; the sections are train",
+        "no such key: epoch; there are the sections train, model, clip, backbone, raw, transfer and their keys, "
+        "specialist and source; did you mean epochs?",
         "train: seed is True; it must be a valid integer",
     ):
         assert sum(part in line for line in lines) == 1, part
-    assert len(lines) == 10
+    assert len(lines) == 11
+
+
+def test_options_of_the_command_are_hints_as_well() -> None:
+    with pytest.raises(ConfigError, match=r"worker; there .* source, and all options; did you mean workers\?"):
+        read_run_config({"worker": 3}, "my.yaml", options=("workers", "backbone-weights"))
 
 
 @pytest.mark.parametrize(

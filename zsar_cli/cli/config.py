@@ -9,6 +9,7 @@ import typer
 
 from zsar_cli import plain
 from zsar_cli.errors import ConfigError
+from zsar_cli.labels import meant
 
 __all__ = ["read_config", "read_yaml", "take_options"]
 
@@ -60,8 +61,9 @@ def _checked(path: Path, content: dict[Any, Any], context: typer.Context) -> dic
     }
     unknown = [str(key) for key in content if str(key).replace("_", "-") not in names]
     if unknown:
+        hints = "".join(meant(key.replace("_", "-").lower(), names) for key in unknown)
         raise typer.BadParameter(
-            f"{path}: no such option: {', '.join(unknown)}; '{context.info_name}' has {', '.join(sorted(names))}"
+            f"{path}: no such option: {', '.join(unknown)}; '{context.info_name}' has {', '.join(sorted(names))}{hints}"
         )
     values: dict[str, Any] = {}
     for key, value in content.items():

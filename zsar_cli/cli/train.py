@@ -38,8 +38,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
         from zsar_cli.training.settings import is_setting
 
-        content = read_yaml(path)
-        names = {name.lstrip("-") for parameter in context.command.params for name in parameter.opts}
+        content, names = read_yaml(path), _option_names(context)
         own = {
             key: value
             for key, value in content.items()
@@ -48,6 +47,10 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         take_options(context, path, own)
         context.meta[SETTINGS] = {key: value for key, value in content.items() if key not in own}
     return path
+
+
+def _option_names(context: typer.Context) -> set[str]:
+    return {name[2:] for one in context.command.params for name in one.opts if name.startswith("--")}
 
 
 Output = Annotated[
@@ -197,7 +200,8 @@ def train(
     from zsar_cli.training.run import Job, TrainingRun
     from zsar_cli.training.settings import read_run_config
 
-    run_config = read_run_config(context.meta.get(SETTINGS, {}), str(config or "the options"), flags)
+    given = context.meta.get(SETTINGS, {})
+    run_config = read_run_config(given, str(config or "the options"), flags, _option_names(context))
     if backbone_rate is not None and run_config.source != "raw":
         raise UsageError("--backbone-rate is for --source raw, which trains the backbone; others leave it as it is")
     team, device = _team(device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from zsar_cli.errors import ConfigError
+from zsar_cli.labels import meant
 from zsar_cli.models.rest import ClipSettings
 from zsar_cli.networks.backbone_config import OF_CLIPS, BackboneConfig
 from zsar_cli.networks.rest import RestConfig
@@ -159,19 +160,22 @@ def _section_of(key: str) -> str | None:
     return next((section for section, keys in SECTIONS.items() if key in keys), None)
 
 
-def read_run_config(content: Mapping[Any, Any], source: str, flags: Mapping[str, Any] | None = None) -> RunConfig:
+def read_run_config(
+    content: Mapping[Any, Any], source: str, flags: Mapping[str, Any] | None = None, options: Collection[str] = ()
+) -> RunConfig:
     """Settings from a mapping of sections, of single keys, or of both.
 
     Args:
         content: for example {"train": {"steps": 200}, "frames": 16}.
         source: its name in messages.
         flags: "section.key" -> value; they win, and None is no value.
+        options: other names that `source` may have held, for the hint at what a wrong key may mean.
 
     Raises:
         ConfigError: names every key that is unknown and every value that is not allowed, one a line.
     """
     wrong: list[str] = []
-    given = dict(_placed(content, wrong))
+    given = dict(_placed(content, options, wrong))
     stronger = {key: value for key, value in (flags or {}).items() if value is not None}
     for level in (given, stronger):
         if "train.steps" in level and level.get("train.epochs"):
@@ -199,7 +203,7 @@ def read_run_config(content: Mapping[Any, Any], source: str, flags: Mapping[str,
     raise ConfigError(f"{source}:" + "".join(f"\n  {line}" for line in wrong))
 
 
-def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str, Any]]:
+def _placed(content: Mapping[Any, Any], options: Collection[str], wrong: list[str]) -> Iterator[tuple[str, Any]]:
     """("section.key" or a key of `WHOLE`, value) for all that has a place."""
     for name, value in content.items():
         name = str(name).replace("-", "_")
@@ -209,10 +213,18 @@ def _placed(content: Mapping[Any, Any], wrong: list[str]) -> Iterator[tuple[str,
                 if key in SECTIONS[name]:
                     yield f"{name}.{key}", inner
                 else:
-                    wrong.append(f"{name}: no such key: {key}; it has {', '.join(SECTIONS[name])}")
+                    hint = meant(key, SECTIONS[name])
+                    wrong.append(f"{name}: no such key: {key}; it has {', '.join(SECTIONS[name])}{hint}")
         elif name in WHOLE:
             yield name, value
         elif (section := _section_of(name)) is not None:
             yield f"{section}.{name}", value
         else:
-            wrong.append(f"no such key: {name}; the sections are {', '.join(SECTIONS)}")
+            wrong.append(_no_such_key(name, options))
+
+
+def _no_such_key(name: str, options: Collection[str]) -> str:
+    keys = [key for section in SECTIONS.values() for key in section]
+    hint = meant(name.lower(), [*(one.replace("-", "_") for one in options), *SECTIONS, *WHOLE, *keys])
+    others = ", ".join(WHOLE) + ", and all options" if options else " and ".join(WHOLE)
+    return f"no such key: {name}; there are the sections {', '.join(SECTIONS)} and their keys, {others}{hint}"
