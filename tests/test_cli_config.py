@@ -13,6 +13,7 @@ import videos
 from cli_runner import Finished, Runner
 
 from zsar_cli.cli.app import app, hint_for, variables_of
+from zsar_cli.cli.renamed import in_place_of
 
 Here = Callable[..., Finished]
 
@@ -140,6 +141,30 @@ def test_the_keys_that_were_meant_are_named(zsar_here: Here, tmp_path: Path) -> 
     assert "no such key: sorce;" in run.prose and "did you mean source?" in run.prose
 
 
+@pytest.mark.parametrize(
+    ("command", "old", "pointer"),
+    [
+        (["train", "videos", "-o", "run"], "finetune", "--source raw trains the backbone too, --start MODEL"),
+        (["train", "videos", "-o", "run"], "labels", "--names FILE gives folders of a data set natural names"),
+        (["classify", "a.mp4"], "clips", "windows are what a model sees: --windows N, or --window SECONDS"),
+        (["classify", "a.mp4"], "lexicon", "the action lexicon takes no part in scores; leave it out"),
+        (["localize", "a.mp4"], "smooth", "segments are scenes that look alike"),
+    ],
+)
+def test_an_option_of_an_earlier_version_is_refused_with_the_one_in_its_place(
+    zsar_here: Here, tmp_path: Path, command: list[str], old: str, pointer: str
+) -> None:
+    run = zsar_here(*command, f"--{old}=3", cwd=tmp_path, code=2)
+    assert f"No such option: --{old}; {pointer}" in run.prose and "Possible options" not in run.prose
+    (tmp_path / "c.yaml").write_text(f"{old}: 3\n")
+    run = zsar_here(*command, "--config", "c.yaml", cwd=tmp_path, code=2)
+    assert f": {old}" in run.prose and f"; {pointer}" in run.prose
+
+
+def test_a_name_of_an_earlier_option_that_another_command_has_is_no_old_one() -> None:
+    assert in_place_of("labels", ("labels", "names")) == "" and in_place_of("clips", ("frames",)) == ""
+
+
 def test_files_that_cannot_be_read_are_named(zsar_here: Here, tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"label: caf\xe9\n")
     for name, message in (
@@ -178,6 +203,7 @@ def test_a_variable_that_sets_nothing_is_named(zsar_here: Callable[..., Finished
         ("ZSAR_FLIP", "no", "; did you mean ZSAR_NO_FLIP?"),
         ("ZSAR_DEVCE", "cpu", "; did you mean ZSAR_DEVICE?"),
         ("ZSAR_COLOUR", "red", ""),
+        ("ZSAR_FINETUNE", "30", "; --source raw trains the backbone too, --start MODEL begins with a trained one"),
         ("ZSAR_", "1", ""),
     ],
 )

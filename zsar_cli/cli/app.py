@@ -31,6 +31,7 @@ from zsar_cli.cli.console import PROGRESS_EVERY, Messages
 from zsar_cli.cli.guard import guarded
 from zsar_cli.cli.help import show_help
 from zsar_cli.cli.pages import Commands
+from zsar_cli.cli.renamed import in_place_of
 from zsar_cli.labels import meant
 
 __all__ = ["app", "hint_for", "variables_of"]
@@ -77,6 +78,9 @@ def _all(
 
 def hint_for(name: str, value: str, known: Mapping[str, bool]) -> str:
     """Which of the known variables, some of which are of switches, may have been meant, by its name and its value."""
+    options = {one.removeprefix(PREFIX).lower().replace("_", "-") for one in known}
+    if pointer := in_place_of(name.removeprefix(PREFIX), options):
+        return pointer
     likely = [one for one, switch in known.items() if not switch or value.lower() in SWITCHES]
     return meant(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in likely], before=PREFIX)
 

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 
 from zsar_cli import plain
+from zsar_cli.cli.pages import long_options
+from zsar_cli.cli.renamed import in_place_of
 from zsar_cli.errors import ConfigError
 from zsar_cli.labels import meant
 
@@ -53,15 +55,11 @@ def take_options(context: typer.Context, path: Path, content: dict[Any, Any]) ->
 
 def _checked(path: Path, content: dict[Any, Any], context: typer.Context) -> dict[str, Any]:
     """The file's values by parameter name; all unknown keys are reported at once."""
-    names = {
-        option.lstrip("-"): parameter
-        for parameter in context.command.params
-        for option in parameter.opts
-        if option.startswith("--") and parameter.name not in (None, "config", "help")
-    }
+    options = long_options(context.command)
+    names = {name: parameter for name, parameter in options.items() if name not in ("config", "help")}
     unknown = [str(key) for key in content if str(key).replace("_", "-") not in names]
     if unknown:
-        hints = "".join(meant(key.replace("_", "-").lower(), names) for key in unknown)
+        hints = "".join(in_place_of(key, names) or meant(key.replace("_", "-").lower(), names) for key in unknown)
         raise typer.BadParameter(
             f"{path}: no such option: {', '.join(unknown)}; '{context.info_name}' has {', '.join(sorted(names))}{hints}"
         )

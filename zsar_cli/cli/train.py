@@ -21,6 +21,8 @@ from zsar_cli.cli.datasets import DatasetPath, FolderNames
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.guard import SOME_FAILED, TERMINATED
 from zsar_cli.cli.options import option
+from zsar_cli.cli.pages import long_options
+from zsar_cli.cli.renamed import in_place_of
 from zsar_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
         from zsar_cli.training.settings import is_setting
 
-        content, names = read_yaml(path), _option_names(context)
+        content, names = read_yaml(path), long_options(context.command)
+        for key in content:
+            if pointer := in_place_of(str(key), names):
+                raise typer.BadParameter(f"{path}: no such key: {key}{pointer}")
         own = {
             key: value
             for key, value in content.items()
@@ -47,10 +52,6 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         take_options(context, path, own)
         context.meta[SETTINGS] = {key: value for key, value in content.items() if key not in own}
     return path
-
-
-def _option_names(context: typer.Context) -> set[str]:
-    return {name[2:] for one in context.command.params for name in one.opts if name.startswith("--")}
 
 
 Output = Annotated[
@@ -201,7 +202,7 @@ def train(
     from zsar_cli.training.settings import read_run_config
 
     given = context.meta.get(SETTINGS, {})
-    run_config = read_run_config(given, str(config or "the options"), flags, _option_names(context))
+    run_config = read_run_config(given, str(config or "the options"), flags, long_options(context.command))
     if backbone_rate is not None and run_config.source != "raw":
         raise UsageError("--backbone-rate is for --source raw, which trains the backbone; others leave it as it is")
     team, device = _team(device)
