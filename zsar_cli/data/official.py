@@ -29,7 +29,7 @@ class Video(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What an official list names: the videos that are there, and the names of those that are not."""
+    """What an official list names: the videos that are there, and those that are not by their names in it."""
 
     videos: list[Video]
     missing: list[str]
@@ -73,8 +73,8 @@ def by_lists(classes: ClassList, folder: Path, lists: Path, number: int, part: s
             raise _twice(there[place], video.path)
         there[place] = video.path
     wanted = list(read(classes, lists, number, part))
-    videos = [Video(there[one], one[0]) for one in wanted if one in there]
-    return Prepared(videos, [f"{label}/{stem}" for label, stem in wanted if (label, stem) not in there])
+    videos = [Video(there[label, stem], label) for label, stem, _ in wanted if (label, stem) in there]
+    return Prepared(videos, [written for label, stem, written in wanted if (label, stem) not in there])
 
 
 def by_database(classes: ClassList, folder: Path, database: Path, subset: str | None) -> Prepared:
@@ -162,21 +162,24 @@ class _Files:
         return None
 
 
-def _of_ucf101(classes: ClassList, lists: Path, number: int, part: str) -> Iterator[tuple[str, str]]:
+_Wanted = Iterator[tuple[str, str, str]]  # the label and the stem of a video, and both as the list writes them
+
+
+def _of_ucf101(classes: ClassList, lists: Path, number: int, part: str) -> _Wanted:
     file = lists / f"{part}list{number:02}.txt"
     for name, _ in split_lines(file):
         folder, _, video = name.rpartition("/")
-        yield classes.label_of(folder, f"{file}, {name}"), Path(video).stem
+        yield classes.label_of(folder, f"{file}, {name}"), Path(video).stem, name
 
 
-def _of_hmdb51(classes: ClassList, lists: Path, number: int, part: str) -> Iterator[tuple[str, str]]:
+def _of_hmdb51(classes: ClassList, lists: Path, number: int, part: str) -> _Wanted:
     for one in classes.classes:
         file = lists / f"{one.folder}_test_split{number}.txt"
         for name, side in split_lines(file):
             if side not in ("0", *_SIDES.values()):
                 raise UsageError(f"{file}: {name!r} must be followed by 0, 1 or 2")
             if side == _SIDES[part]:
-                yield one.label, Path(name).stem
+                yield one.label, Path(name).stem, f"{one.folder}/{name}"
 
 
 def _seconds(text: str, place: str) -> int:
