@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -154,6 +155,18 @@ def test_commands_say_what_they_chose_and_results_name_it(zsar_here: Here, tmp_p
     assert "model:" not in named.stderr
     refused = zsar_here("classify", "a.mp4", *ASKED, "--model", "auto", "--model", "builtin", code=2, variables=where)
     assert "--model auto chooses one model" in refused.stderr
+
+
+def test_info_says_what_a_model_needs_and_how_to_get_it(zsar_here: Here, tmp_path: Path) -> None:
+    where = {"HF_HUB_CACHE": str(tmp_path / "hub"), "ZSAR_MODELS_DIR": str(tmp_path / "none")}
+    told = zsar_here("models", "info", "pe-core-t", variables=where).stdout
+    assert re.search(r"^needs +zsar\[openclip\]$", told, re.MULTILINE)
+    assert re.search(r"^here +no; zsar models pull pe-core-t$", told, re.MULTILINE)
+    assert re.search(r"^size +384 x 384 pixels$", told, re.MULTILINE) and "1.0 of one processor for a window" in told
+    assert told.count("41.5") == 1 and "sha256" not in told
+    assert "22.1 %  126 videos of 107 actions" in zsar_here("models", "info", "builtin", variables=where).stdout
+    facts = json.loads(zsar_here("models", "info", "pe-core-t", "-f", "json", variables=where).stdout)
+    assert facts["needs"] == "zsar[openclip]" and facts["reported"][0]["percent"] == 41.5
 
 
 def test_a_resumed_file_and_a_library_keep_their_model(zsar_here: Here, tmp_path: Path, place: Path) -> None:

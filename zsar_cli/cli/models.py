@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.guard import guarded
+from zsar_cli.cli.model_facts import accuracy_of, added_facts, added_models, bundle_facts, facts_of, lines_of, place_of
 from zsar_cli.cli.options import option
 from zsar_cli.cli.pages import Commands
 from zsar_cli.cli.recommend import Licence, recommend, recommended
-from zsar_cli.errors import ModelError, UsageError
+from zsar_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from zsar_cli.weights.added import ModelFolder
     from zsar_cli.weights.catalogue import Entry
     from zsar_cli.weights.hub import Checked
 
@@ -71,9 +70,9 @@ def list_models(format: Format = "table") -> None:
     from zsar_cli.weights.catalogue import ENTRIES
 
     entries = list(ENTRIES.values())
-    own = [name for name in _folder().names() if name not in ENTRIES]
+    own = [name for name in added_models().names() if name not in ENTRIES]
     if _as_json(format):
-        facts = [_facts(entry) for entry in entries] + [_own_facts(name) for name in own]
+        facts = [facts_of(entry) for entry in entries] + [added_facts(name) for name in own]
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
@@ -83,11 +82,11 @@ def list_models(format: Format = "table") -> None:
     for title in ("name", "kind", "input", "MB", "licence", "accuracy", "here"):
         table.add_column(title, overflow="fold", justify="right" if title in ("input", "MB") else "left")
     for entry in entries:
-        here = "yes" if _place(entry.name) else "no"
+        here = "yes" if place_of(entry.name) else "no"
         size = "?" if entry.megabytes is None else f"{entry.megabytes:.0f}"
         table.add_row(
             entry.name, entry.kind, f"{entry.frames} x {entry.size}", size, entry.licence or "?",
-            _accuracy(entry).split()[0], here,
+            accuracy_of(entry).split()[0], here,
         )  # fmt: skip
     for name in own:
         table.add_row(name, "litert", "?", "?", "?", "unknown", "yes")
@@ -103,19 +102,18 @@ def info(name: Name, format: Format = "table") -> None:
 
     entry = ENTRIES.get(ALIASES.get(name, name))
     if entry is not None:
-        facts = _facts(entry)
+        facts = facts_of(entry)
         if entry.kind == "rest":
-            facts |= _bundle_facts(locate(entry.name).path)
-    elif name in _folder().names():
-        facts = _own_facts(name)
+            facts |= bundle_facts(locate(entry.name).path)
+    elif name in added_models().names():
+        facts = added_facts(name)
     else:
-        facts = {"name": name, "folder": str(locate(name).path), **_bundle_facts(locate(name).path)}
+        facts = {"name": name, "folder": str(locate(name).path), **bundle_facts(locate(name).path)}
     if _as_json(format):
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
-    for key, value in facts.items():
-        for line in _lines(key, value):
-            typer.echo(f"{key:14} {line}")
+    for line in lines_of(facts):
+        typer.echo(line)
 
 
 def pull(
@@ -200,7 +198,7 @@ def _pull_file(
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         rule = "--offline" if offline else "HF_HUB_OFFLINE is set"
         raise UsageError(f"{rule}: nothing is downloaded, so '{entry.name}' cannot be pulled")
-    if not force and (there := _folder().find(entry.name)):
+    if not force and (there := added_models().find(entry.name)):
         messages.info(f"{there.file}: whole; use it with --model {entry.name}")
         return
     from zsar_cli.models.litert import LiteRTModel
@@ -215,7 +213,7 @@ def _pull_file(
             messages.info(f"pulling {entry.classes_url}")
             fetch(entry.classes_url, seen_labels)
         with without_banner():
-            added = _folder().add(entry.name, file, LabelSet.read(seen_labels), LiteRTModel, overwrite=force)
+            added = added_models().add(entry.name, file, LabelSet.read(seen_labels), LiteRTModel, overwrite=force)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
@@ -241,7 +239,7 @@ def add(
     from zsar_cli.models.litert import LiteRTModel
 
     with without_banner():
-        added = _folder().add(name, file, labels, LiteRTModel, overwrite)
+        added = added_models().add(name, file, labels, LiteRTModel, overwrite)
     messages.info(f"{added.file}: {len(added.labels)} classes; use it with --model {added.name}")
 
 
@@ -280,73 +278,10 @@ def convert(
     Messages(quiet).info(f"{folder}: use it with {use} {folder}")
 
 
-def _lines(key: str, value: Any) -> list[str]:
-    """A fact for people."""
-    if key == "reported":
-        return [f"{item['percent']} %  {item['task']}; source: {item['source']}" for item in value]
-    if isinstance(value, dict):
-        return [f"{name}: {part}" for name, part in value.items()]
-    if value is None:
-        return ["main (not pinned)" if key == "revision" else "-" if key == "folder" else "unknown"]
-    return [("yes" if value else "no") if isinstance(value, bool) else str(value)]
-
-
 def _as_json(format: str) -> bool:
     if format not in FORMATS:
         raise UsageError(f"--format {format}: unknown; allowed: {', '.join(FORMATS)}")
     return format == "json"
-
-
-def _facts(entry: Entry) -> dict[str, Any]:
-    from zsar_cli.weights.catalogue import FROM_HUB
-
-    place = _place(entry.name)
-    facts = {**asdict(entry), "accuracy": _accuracy(entry), "here": place is not None, "folder": place}
-    if entry.kind not in FROM_HUB:
-        del facts["revision"]
-    if entry.kind == "rest":  # its files say it themselves
-        del facts["sha256"], facts["classes"], facts["url"], facts["classes_url"]
-    return facts
-
-
-def _bundle_facts(folder: Path | None) -> dict[str, Any]:
-    """What a bundle says of itself; nothing for what is no bundle."""
-    from zsar_cli.weights.bundle import check_bundle, find_bundle
-
-    bundle = find_bundle(folder) if folder is not None else None
-    if bundle is None:
-        return {}
-    manifest = check_bundle(bundle)
-    own = {name: manifest[name] for name in ("fingerprint", "text_encoder")}
-    return own | {name: manifest["provenance"].get(name) for name in ("data", "command", "versions")}
-
-
-def _own_facts(name: str) -> dict[str, Any]:
-    return {"name": name, "kind": "litert", "here": True, "folder": _place(name)}
-
-
-def _folder() -> ModelFolder:
-    from zsar_cli.weights.added import ModelFolder, models_folder
-
-    return ModelFolder(models_folder())
-
-
-def _accuracy(entry: Entry) -> str:
-    if entry.measured_here:
-        return "measured here"
-    return "reported by others" if entry.reported else "unknown"
-
-
-def _place(name: str) -> str | None:
-    """Where a registered or added model is on this machine; None also for one that is damaged."""
-    from zsar_cli.weights.catalogue import locate
-
-    try:
-        if added := _folder().find(name):
-            return str(added.file.parent)
-        return str(locate(name).path or "installed packages")
-    except ModelError:
-        return None
 
 
 def _verified(name: str) -> list[Checked]:
@@ -354,7 +289,7 @@ def _verified(name: str) -> list[Checked]:
     from zsar_cli.weights.catalogue import locate
     from zsar_cli.weights.hub import Checked, verify_folder, verify_snapshot
 
-    if added := _folder().find(name):
+    if added := added_models().find(name):
         return [Checked(added.file.name, "sha256", added.sha256)]
     located = locate(name)
     if located.path is not None and (bundle := find_bundle(located.path)):

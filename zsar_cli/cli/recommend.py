@@ -77,5 +77,6 @@ def _machine(memory: float | None, cores: int | None, gpu: float | None) -> Mach
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    names = ("name", "kind", "source", "licence", "megabytes", "seconds", "figure")
-    return {name: value for name, value in asdict(entry).items() if name in names}
+    assert entry.figure is not None
+    names = ("name", "kind", "source", "licence", "megabytes", "seconds")
+    return {**{name: getattr(entry, name) for name in names}, "figure": asdict(entry.figure)}

