@@ -88,7 +88,8 @@ def test_evaluate_names_unseen_classes_that_were_trained_on(whole: Path, place: 
 
 def test_training_looks_at_postures_where_asked(place: Path, zsar_here: Run, tmp_path: Path) -> None:
     flags = ("--posture", "--view", "letterbox", "--steps", 2, *SMALL, place / "settings.yaml")
-    zsar_here("train", place / "data", "-o", tmp_path / "run", *flags, code=0)
+    done = zsar_here("train", place / "data", "-o", tmp_path / "run", *flags, "--resume", code=0)
+    assert f"warning: {tmp_path / 'run'}: there is nothing to resume; the run begins at step 1\n" in done.stderr
     bundle = read_bundle(tmp_path / "run" / "model", "rest", MINILM)
     assert bundle.settings["shape"]["posture"] == POSTURE
     assert bundle.settings["clip"]["geometry"] == {"size": 64, "resize": None, "letterbox": True}
@@ -117,7 +118,7 @@ def test_kill_and_resume_gives_the_weights_of_an_uninterrupted_run(
     assert finished.code == -9 and not (place / "killed" / "model").exists()
     with open(place / "killed" / "metrics.jsonl", "a") as file:
         file.write('{"step": 5, "loss": 1.0}\n{"step": 6, "lo')  # what a run may have got to after its checkpoint
-    zsar_here(*run, "--resume")
+    assert "nothing to resume" not in zsar_here(*run, "--resume").stderr
     weights = [load_file(folder / "model" / "weights.safetensors") for folder in (whole, place / "killed")]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

@@ -137,7 +137,7 @@ Specialist = Annotated[
            "or more to one of its classes; 0.75 suits MiniLM.", show_default="off", panel=TRAINING, metavar="COSINE"),
 ]  # fmt: skip
 Every = Annotated[int, option("--checkpoint-every", "Steps between checkpoints.", panel=TRAINING, min=1)]
-Resume = Annotated[bool, option("--resume", "Continue the run in the output folder.", panel=options.OUTPUT)]
+Resume = Annotated[bool, option("--resume", "Continue the run in the output folder, if any.", panel=options.OUTPUT)]
 Overwrite = Annotated[bool, option("--overwrite", "Remove the run in the output folder.", panel=options.OUTPUT)]
 TensorBoard = Annotated[bool, option("--tensorboard", "Also write event files for TensorBoard.", panel=options.OUTPUT)]
 
@@ -280,6 +280,8 @@ def _run(run: TrainingRun, messages: Messages) -> int:
     """Run it, showing how far it is."""
     from zsar_cli.training.run import Stopped
 
+    if run.job.resume and not run.folder.resumes:
+        messages.warning(f"{run.folder.root}: there is nothing to resume; the run begins at step 1")
     items = len(run.data.items)
     about = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.kind.facts.items())
     messages.info(f"{items} videos of {len(run.labels)} classes; {about}")

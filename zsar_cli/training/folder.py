@@ -41,7 +41,7 @@ class RunFolder:
 
     Args:
         root: made where it is not there.
-        resume: continue the run that is there.
+        resume: continue the run that is there, or begin one where there is none.
         overwrite: remove the run that is there. Nothing but the files of a run is ever removed.
 
     Raises:
@@ -57,6 +57,11 @@ class RunFolder:
                 raise OutputError(f"{root} holds a training run; --resume continues it, --overwrite starts over")
         self._resume, self._overwrite = resume, overwrite
         self._lock = filelock.FileLock(root / LOCK)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is a state to continue from, and that was asked for."""
+        return self._resume and (self.root / "checkpoint.pt").is_file()
 
     @property
     def model(self) -> Path:
@@ -142,7 +147,7 @@ class RunFolder:
             OutputError: it cannot be read.
         """
         file = self.root / "checkpoint.pt"
-        if not self._resume or not file.is_file():
+        if not self.resumes:
             return None
         try:
             saved = torch.load(file, map_location="cpu", weights_only=True)
