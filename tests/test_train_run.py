@@ -15,13 +15,19 @@ from cli_runner import Finished, Runner, preload
 from safetensors.torch import load_file
 from training_data import COLOURS, SMALL, write_dataset, write_films, write_settings
 
+from zsar_cli.data.dataset import read_dataset
+from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError, OutputError, UsageError
 from zsar_cli.networks.backbones import POSTURE, BackboneConfig, open_backbone
 from zsar_cli.training.folder import RunFolder
+from zsar_cli.training.kinds import Place, open_kind
 from zsar_cli.training.scoring import with_spreads
+from zsar_cli.training.settings import RunConfig
+from zsar_cli.training.state import Compute
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
-from zsar_cli.weights.bundle import read_bundle
+from zsar_cli.weights.bundle import check_bundle, read_bundle
+from zsar_cli.weights.catalogue import BUNDLES
 
 Run = Callable[..., Finished]
 CLASSES = [f"{name}_thing" for name in COLOURS]
@@ -330,6 +336,18 @@ def test_a_beginning_brings_its_networks(place: Path, whole: Path, tmp_path: Pat
     begun, ended = (read_bundle(one / "model", "rest", MINILM).settings["clip"] for one in (whole, tmp_path / "run"))
     assert begun["sampling"]["frames"] == 2
     assert ended == begun, "it sees videos as the model did that it began with"
+
+
+def test_a_beginning_may_be_a_name(place: Path, tmp_path: Path, zsar_here: Run) -> None:
+    labels = read_dataset(place / "data").classes
+    at = Place(tmp_path / "features", tmp_path / "cache", start=Path("rest-exercises"))
+    kind = open_kind(RunConfig(), at, EmbedSettings(), Compute(), labels)
+    manifest = check_bundle(BUNDLES / "rest-exercises")
+    assert kind.facts == {"start": manifest["fingerprint"]} and kind.clip.geometry.letterbox
+    run = ("train", place / "data", "-o", tmp_path / "run", "--steps", 1)
+    for name in ("rest-exercise", "builtin"):
+        message = zsar_here(*run, "--start", name, code=2).stderr
+        assert f"--start {name}: holds no trained model; give a folder that zsar train wrote, or rest-ex" in message
 
 
 def test_options_of_another_source_are_refused(place: Path, tmp_path: Path, zsar_here: Run) -> None:

@@ -123,8 +123,8 @@ Encoder = Annotated[
                        metavar="MODEL"),
 ]  # fmt: skip
 Start = Annotated[
-    Path | None, option("--start", "A trained model to begin with: a folder that zsar train wrote.", panel=TRAINING,
-                        metavar="DIR"),
+    Path | None, option("--start", "A trained model to begin with: a folder that zsar train wrote, or rest-exercises.",
+                        panel=TRAINING, metavar="MODEL"),
 ]  # fmt: skip
 BackboneRate = Annotated[
     float | None,

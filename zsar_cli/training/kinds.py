@@ -32,6 +32,7 @@ from zsar_cli.training.state import Compute
 from zsar_cli.training.stored import choose_model, clip_of, take_windows
 from zsar_cli.training.team import Team
 from zsar_cli.weights.bundle import find_bundle
+from zsar_cli.weights.catalogue import BUNDLES, ENTRIES
 
 __all__ = ["Clips", "Kind", "Place", "open_kind"]
 
@@ -223,14 +224,16 @@ class _Embeddings(Kind):
 
 
 def _start(folder: Path, config: RunConfig, device: torch.device, precision: torch.dtype) -> RestParts:
-    """The model to begin with.
+    """The model to begin with, by its folder or its name in the catalogue.
 
     Raises:
         UsageError: it is no bundle, has no backbone, or the settings ask for other networks.
     """
-    bundle = find_bundle(folder)
+    named = [name for name, entry in ENTRIES.items() if entry.kind == "rest"]
+    bundle = find_bundle(BUNDLES / folder if str(folder) in named else folder)
     if bundle is None:
-        raise UsageError(f"--start {folder}: holds no trained model; give a folder that zsar train wrote")
+        known = ", ".join(named)
+        raise UsageError(f"--start {folder}: holds no trained model; give a folder that zsar train wrote, or {known}")
     parts = read_parts(bundle, device, precision)
     if not isinstance(parts.grid, Backbone):
         raise UsageError(f"--start {folder}: was trained on embeddings, without a backbone")

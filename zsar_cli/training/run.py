@@ -56,7 +56,7 @@ class Job:
         config: all that decides the weights.
         unseen: label file of classes that are never used for anything.
         library, encoder: where the embeddings are, and of which of its models, where those are trained on.
-        start: a trained model to begin with, a bundle or a run.
+        start: a trained model to begin with: a bundle, a run, or the name of one in the catalogue.
         decoding: decoder, workers and timeout.
         device, precision: of the networks.
         checkpoint_every: steps between two checkpoints.
