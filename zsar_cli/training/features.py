@@ -59,12 +59,7 @@ def extract(
 
     Returns:
         the usable videos in order, and why the others are not.
-
-    Raises:
-        UsageError: the backbone takes another number of frames.
     """
-    for count in (clip.frames, clip.classify_frames or clip.frames):
-        backbone.check_frames(count)
     geometries = clip.geometries(backbone.config.side)
     contents = {source: content_of(source) for source in dict.fromkeys(item.source for item in items)}
     failures: dict[Source, InputError] = {}
