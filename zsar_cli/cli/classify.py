@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from zsar_cli.engine.classifier import Classifier, Labelled
     from zsar_cli.errors import InputError
     from zsar_cli.records import VideoRecord
+    from zsar_cli.report.writer import RecordWriter
+    from zsar_cli.store.library import Library
 
 __all__ = ["classify"]
 
 SORTS = ("path", "answer", "probability", "similarity", "margin", "unknown")
+ALONE = (
+    "one label alone has nothing to compare with: its score is 1 whatever a video shows; give others as well, "
+    "or compare its similarity between videos"
+)
 TopK = Annotated[int, option("--top-k", "Labels to show for each video.", "-k", panel=options.OUTPUT, min=1)]
 Format = Annotated[str | None, format_option(FORMATS)]
 Watching = Annotated[
@@ -80,9 +86,7 @@ def classify(
     label_set = read_labels(labels, label, messages, examples)
     format = check_format(format) if format else format_for(target.output)
     target.check(format)
-    if sort is not None and (sort not in SORTS or target.resume):
-        allowed = f"unknown; allowed: {', '.join(SORTS)}" if sort not in SORTS else "cannot go with --resume"
-        raise UsageError(f"--sort {sort}: {allowed}")
+    _check_sort(sort, target.resume)
     check_paths(format, [])
     folders = _watched(paths, sort, target.resume) if watch else []
     library, inputs = find_videos(paths, target.resume)
@@ -92,26 +96,32 @@ def classify(
         label_set, examples, target.keep(models), compute, reading, decision, messages, library
     )
     if len(label_set) == 1:
-        messages.warning(
-            "one label alone has nothing to compare with: its score is 1 whatever a video shows; give others as well, "
-            "or compare its similarity between videos"
-        )
-    kept = max(top_k, 2)  # a spreadsheet has the second
+        messages.warning(ALONE)
     writer, todo = target.open(format, run, inputs, classifier, messages, top_k)
-    if library is not None:
-        from zsar_cli.engine.stored import classify_stored
-
-        records = classify_stored(library, classifier, labelled, kept)
-    else:
-        records = classifier.classify_each(todo, labelled, kept)
+    kept = max(top_k, 2)  # a spreadsheet has the second
+    records = _records(library, todo, classifier, labelled, kept)
     if folders:
         todo = list(todo)
         records = chain(records, _arriving(folders, todo, classifier, labelled, kept, messages))
-    if sort is not None:
-        from zsar_cli.report.writer import SortedWriter
+    return run_job(records, todo, classifier, _sorted(writer, sort), stop, messages, "classified", endless=watch)
 
-        writer = SortedWriter(writer, lambda record: _sort_key(record, sort))
-    return run_job(records, todo, classifier, writer, stop, messages, "classified", endless=watch)
+
+def _check_sort(sort: str | None, resume: bool) -> None:
+    if sort is not None and sort not in SORTS:
+        raise UsageError(f"--sort {sort}: unknown; allowed: {', '.join(SORTS)}")
+    if sort is not None and resume:
+        raise UsageError(f"--sort {sort}: cannot go with --resume")
+
+
+def _records(
+    library: Library | None, todo: Sequence[str | InputError], classifier: Classifier, labelled: Labelled, top_k: int
+) -> Iterator[VideoRecord]:
+    """Of the videos of a library, or of files."""
+    if library is None:
+        return classifier.classify_each(todo, labelled, top_k)
+    from zsar_cli.engine.stored import classify_stored
+
+    return classify_stored(library, classifier, labelled, top_k)
 
 
 def _watched(paths: list[str], sort: str | None, resume: bool) -> list[str]:
@@ -143,6 +153,15 @@ def _arriving(
     for path in arriving_videos(folders, [one for one in todo if isinstance(one, str)]):
         todo.append(path)
         yield from classifier.classify_each([path], labelled, top_k)
+
+
+def _sorted(writer: RecordWriter, sort: str | None) -> RecordWriter:
+    """A writer that waits for all records, where they are to be in another order."""
+    if sort is None:
+        return writer
+    from zsar_cli.report.writer import SortedWriter
+
+    return SortedWriter(writer, lambda record: _sort_key(record, sort))
 
 
 def _sort_key(record: VideoRecord, sort: str) -> tuple[bool, Any, str]:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,7 @@ from zsar_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from zsar_cli.training.run import TrainingRun
+    from zsar_cli.training.settings import RunConfig
     from zsar_cli.training.team import Team
 
 __all__ = ["train"]
@@ -142,6 +144,56 @@ Overwrite = Annotated[bool, option("--overwrite", "Remove the run in the output 
 TensorBoard = Annotated[bool, option("--tensorboard", "Also write event files for TensorBoard.", panel=options.OUTPUT)]
 
 
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What is trained on, and how."""
+
+    source: SourceName = None
+    library: LibraryPath = None
+    encoder: Encoder = None
+    frames: Frames = None
+    view: View = None
+    no_flip: NoFlip = False
+    backbone: BackboneName = None
+    backbone_weights: BackboneWeights = None
+    posture: Posture = False
+    size: Size = None
+    steps: Steps = None
+    epochs: Epochs = None
+    batch_size: Batch = None
+    lr: Rate = None
+    seed: Seed = None
+    validation: Validation = None
+    start: Start = None
+    backbone_rate: BackboneRate = None
+    specialist: Specialist = None
+    checkpoint_every: Every = 20
+
+    def config(self, context: typer.Context, file: Path | None) -> RunConfig:
+        """All settings: these options, which go before the file.
+
+        Raises:
+            ConfigError: some are not allowed; each is named.
+            UsageError: an option is of another source.
+        """
+        from zsar_cli.training.settings import read_run_config
+
+        flags = {
+            "clip.frames": self.frames, "clip.flip": False if self.no_flip else None, "clip.view": self.view,
+            "backbone.name": self.backbone, "backbone.weights": self.backbone_weights, "backbone.size": self.size,
+            "backbone.posture": self.posture or None,
+            "train.steps": self.steps, "train.epochs": self.epochs, "train.batch": self.batch_size,
+            "train.learning_rate": self.lr, "train.seed": self.seed, "train.validation": self.validation,
+            "raw.backbone_rate": self.backbone_rate, "specialist": self.specialist, "source": self.source,
+        }  # fmt: skip
+        given = context.meta.get(SETTINGS, {})
+        config = read_run_config(given, str(file or "the options"), flags, long_options(context.command))
+        if self.backbone_rate is not None and config.source != "raw":
+            raise UsageError("--backbone-rate is for --source raw, which trains the backbone; others leave it as it is")
+        return config
+
+
+@options.grouped
 def train(
     context: typer.Context,
     dataset: DatasetPath,
@@ -149,32 +201,14 @@ def train(
     config: Config = None,
     names: FolderNames = None,
     unseen: Unseen = None,
-    source: SourceName = None,
-    library: LibraryPath = None,
-    encoder: Encoder = None,
-    frames: Frames = None,
-    view: View = None,
-    no_flip: NoFlip = False,
+    *,
+    training: TrainingOptions,
     decoder: options.DecoderName = "pyav",
     workers: options.Workers = None,
     timeout: options.Timeout = 120.0,
     cache_dir: options.CacheDir = None,
-    backbone: BackboneName = None,
-    backbone_weights: BackboneWeights = None,
-    posture: Posture = False,
-    size: Size = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    steps: Steps = None,
-    epochs: Epochs = None,
-    batch_size: Batch = None,
-    lr: Rate = None,
-    seed: Seed = None,
-    validation: Validation = None,
-    start: Start = None,
-    backbone_rate: BackboneRate = None,
-    specialist: Specialist = None,
-    checkpoint_every: Every = 20,
     resume: Resume = False,
     overwrite: Overwrite = False,
     tensorboard: TensorBoard = False,
@@ -189,29 +223,17 @@ def train(
 
     Example: zsar classify new/ --labels labels.txt --model runs/first
     """
-    flags = {
-        "clip.frames": frames, "clip.flip": False if no_flip else None, "clip.view": view,
-        "backbone.name": backbone, "backbone.weights": backbone_weights, "backbone.size": size,
-        "backbone.posture": posture or None,
-        "train.steps": steps, "train.epochs": epochs, "train.batch": batch_size, "train.learning_rate": lr,
-        "train.seed": seed, "train.validation": validation, "raw.backbone_rate": backbone_rate,
-        "specialist": specialist, "source": source,
-    }  # fmt: skip
     from zsar_cli.engine.pipeline import EmbedSettings
     from zsar_cli.training.run import Job, TrainingRun
-    from zsar_cli.training.settings import read_run_config
 
-    given = context.meta.get(SETTINGS, {})
-    run_config = read_run_config(given, str(config or "the options"), flags, long_options(context.command))
-    if backbone_rate is not None and run_config.source != "raw":
-        raise UsageError("--backbone-rate is for --source raw, which trains the backbone; others leave it as it is")
+    run_config = training.config(context, config)
     team, device = _team(device)
     try:
         job = Job(
             dataset=dataset, output=output, cache=cache_folder(cache_dir), config=run_config, names=names,
-            unseen=unseen, library=library, encoder=encoder, start=start,
+            unseen=unseen, library=training.library, encoder=training.encoder, start=training.start,
             decoding=EmbedSettings(decoder=decoder, workers=workers, timeout=timeout), device=device,
-            precision=precision, checkpoint_every=checkpoint_every, resume=resume, overwrite=overwrite,
+            precision=precision, checkpoint_every=training.checkpoint_every, resume=resume, overwrite=overwrite,
             tensorboard=tensorboard, command=shlex.join(["zsar", *sys.argv[1:]]),
         )  # fmt: skip
         return _watched(TrainingRun(job, team), Messages(quiet or not team.first, verbose))
