@@ -315,9 +315,15 @@ def _windows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([pa.array(ids), pa.array(spans[:, 0]), pa.array(spans[:, 1]), *vectors], schema=schema)
 
 
-def lost(folder: Path) -> list[Path]:
-    """Windows whose videos are not known: their other file is gone, or a killed process had not written it yet."""
-    return _alone(folder, _WINDOWS)
+def lost(folder: Path, parts: bool = False) -> list[Path]:
+    """Windows that belong to no shard: the file of their videos is gone, or a killed process had not written it yet.
+
+    Args:
+        parts: also what killed processes had not written whole; only while no other process writes a shard.
+    """
+    known = {*_names(folder, _JOURNAL), *_names(folder, _VIDEOS)}
+    suffixes = [_WINDOWS, *([f"{_WINDOWS}{_PART}", f"{_VIDEOS}{_PART}"] if parts else [])]
+    return [folder / f"{name}{suffix}" for suffix in suffixes for name in _names(folder, suffix) if name not in known]
 
 
 def recover(folder: Path) -> None:
@@ -341,14 +347,8 @@ def remove_shards(folder: Path, shards: Sequence[Shard]) -> None:
     for shard in shards:
         for file in shard.files:
             file.unlink(missing_ok=True)
-    for file in _alone(folder, _WINDOWS, f"{_WINDOWS}{_PART}", f"{_VIDEOS}{_PART}"):
+    for file in lost(folder, parts=True):
         file.unlink(missing_ok=True)
-
-
-def _alone(folder: Path, *suffixes: str) -> list[Path]:
-    """Files that belong to no shard and to no journal."""
-    known = {*_names(folder, _JOURNAL), *_names(folder, _VIDEOS)}
-    return [folder / f"{name}{suffix}" for suffix in suffixes for name in _names(folder, suffix) if name not in known]
 
 
 def _seal(folder: Path, name: str) -> None:
