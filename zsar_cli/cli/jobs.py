@@ -169,9 +169,9 @@ def make_ready(
     _tell_specialists(classifier, labelled, messages)
     run = classifier.describe(labels, seen)
     if library is not None:
-        from zsar_cli.store.library_spec import PRECISION
+        from zsar_cli.store.library_spec import on_library
 
-        run = replace(run, precision=PRECISION)
+        run = on_library(run)
     return classifier, labelled, run
 
 

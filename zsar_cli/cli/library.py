@@ -118,15 +118,11 @@ def add(
         return 1
     chosen = options.ModelOptions(model=model, seen_labels=seen_labels)
     classifier = open_classifier(messages, chosen, compute, reading if there else in_windows(reading), there)
-    from zsar_cli.engine.adding import add_videos, make_library
+    from zsar_cli.engine.adding import make_library
 
     with classifier:
         into = there or make_library(library, classifier)
-        if scale.engine == "ray":
-            outcomes = _on_ray(library, classifier, inputs, scale, again)
-        else:
-            outcomes = add_videos(into, classifier, inputs, again)
-        counts = _counted(outcomes, len(inputs), messages)
+        counts = _counted(_outcomes(into, classifier, inputs, scale, again), len(inputs), messages)
     into.forget()
     if prune and absent:
         messages.warning("--prune: nothing is taken out, because not all of the paths were found; is a disk missing?")
@@ -145,14 +141,19 @@ def _ended(library: Path, counts: Counter[str], messages: Messages) -> int:
     return 1 if counts["failed"] == counts.total() else SOME_FAILED
 
 
-def _on_ray(
-    folder: Path, classifier: Classifier, inputs: Sequence[str | InputError], scale: ScaleOptions, again: bool
+def _outcomes(
+    into: Library, classifier: Classifier, inputs: Sequence[str | InputError], scale: ScaleOptions, again: bool
 ) -> Generator[Outcome, None, None]:
+    """What becomes of each input, which is added here or on a cluster."""
+    if scale.engine == "local":
+        from zsar_cli.engine.adding import add_videos
+
+        return add_videos(into, classifier, inputs, again)
     from zsar_cli.scale.ray_engine import RaySettings, add_on_ray
 
     assert classifier.spec is not None
     settings = RaySettings(scale.address, scale.actors, scale.cpus, scale.gpus)
-    return add_on_ray(folder, classifier.spec, inputs, settings, again)
+    return add_on_ray(into.folder, classifier.spec, inputs, settings, again)
 
 
 def _counted(outcomes: Generator[Outcome, None, None], total: int, messages: Messages) -> Counter[str]:

@@ -88,7 +88,7 @@ def search(
     from zsar_cli.engine.search import Query, SearchSettings
     from zsar_cli.engine.search import search as find
     from zsar_cli.report.hits import write_hits
-    from zsar_cli.store.library_spec import PRECISION
+    from zsar_cli.store.library_spec import on_library
 
     query = Query(words, source, unlike)
     settings = SearchSettings(top, tuple(under or ()), dedupe)
@@ -96,8 +96,8 @@ def search(
         by = _tell(query, classifier, messages)
         hits = find(kept, classifier, query, settings)
     about = {"words": words, "like": like, "not": unlike, "by": by, **asdict(settings)}
-    run = classifier.describe(_labels(query, like))
-    run = replace(run, precision=PRECISION, settings={**run.settings, "search": about})
+    run = on_library(classifier.describe(_labels(query, like)))
+    run = replace(run, settings={**run.settings, "search": about})
     write_hits(hits, about, run, format, output, overwrite)
     if not hits:
         messages.error("nothing was found: no video of the library has windows")

@@ -13,12 +13,13 @@ import yaml
 from zsar_cli._version import __version__
 from zsar_cli.errors import UsageError
 from zsar_cli.plain import read_yaml
+from zsar_cli.records import Run
 
-__all__ = ["PRECISION", "SETTINGS", "LibrarySpec", "StoredModel", "is_library"]
+__all__ = ["SETTINGS", "LibrarySpec", "StoredModel", "is_library", "on_library"]
 
 FORMAT = 1
 SETTINGS = "library.yaml"
-PRECISION = "kept as float16"  # of all results on a library, whatever computed its embeddings
+PRECISION = "kept as float16"
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def is_library(path: str | os.PathLike[str]) -> bool:
     """Whether a path is that of a library."""
     return os.path.isfile(os.path.join(path, SETTINGS))
+
+
+def on_library(run: Run) -> Run:
+    """What results on a library depend on: the precision that it keeps, whatever computed its embeddings."""
+    return replace(run, precision=PRECISION)
