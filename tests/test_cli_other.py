@@ -276,7 +276,7 @@ def test_a_label_without_relatives_is_named(zsar_here: Here, banks: Path) -> Non
 def test_doctor_tells_what_is_there(zsar: Runner) -> None:
     run = zsar("doctor", "--json")
     report = json.loads(run.stdout)
-    assert set(report) >= {"zsar", "packages", "decoders", "devices", "cache", "weights"}
+    assert set(report) >= {"zsar", "packages", "decoders", "devices", "runtimes", "cache", "weights"}
     assert run.stderr == ""
     assert report["cache"]["file"] == str(zsar.cache / "embeddings-2.sqlite")
     assert report["cache"]["entries"]["text"] > 40

@@ -34,6 +34,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["classify", *JOB, "--bank", "replace"], "--bank replace needs --prototypes: "),
     (["classify", *JOB, "--device", "x"], "--device x: unknown; allowed: auto, cpu, cuda, cuda:N, mps"),
     (["classify", *JOB, "--precision", "x"], "--precision x: unknown; allowed: auto, fp32, bf16, fp16"),
+    (["classify", *JOB, "--runtime", "x"], "--runtime x: unknown; allowed: auto, torch, openvino"),
     (["classify", *JOB, "--model", "builtin", "--model", "bultin"], "--model bultin: no such name, folder, .tflite"),
     (["classify", *JOB, *TWICE], "--model movinet-a0-stream, movinet-a0-stream: each model can be given once"),
     (["classify", *JOB, "--model", "some.tflite"], "--model some.tflite: a .tflite file does not name its classes"),

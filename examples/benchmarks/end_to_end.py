@@ -11,8 +11,9 @@ done by one process that lives on and has everything loaded: nothing is cached b
     zsar     files to records
     naive    decord, PIL and the same network in fp32, one file after the other
 
-all but the last with the exact frames and with key frames (`--fast`). Printed: medians of seconds by the clock and of
-CPU seconds of all processes (Linux), then ratios, which are what can be compared between machines:
+all but the last with the exact frames and with key frames (`--fast`), and by each `--runtime`. Printed: medians of
+seconds by the clock and of CPU seconds of all processes (Linux), then ratios, which are what can be compared between
+machines:
 
     of the limit   the slower of decode and model, over zsar
     of the cores   CPU seconds of decode and model, shared out over all processors, over zsar: where both run on
@@ -33,6 +34,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; read when torch is loaded
@@ -89,6 +91,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5, help="turns (default 5)")
     parser.add_argument("--naive", type=int, default=4, help="clips of the plain loop, counted for all (default 4)")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--runtime", nargs="+", default=["auto"], help="torch, openvino or both, side by side")
     parser.add_argument("--workers", type=int, help="decode processes")
     parser.add_argument("--threads", type=int, help="of torch")
     arguments = parser.parse_args()
@@ -184,9 +187,11 @@ def shaped(image: Image.Image, side: int = 260) -> np.ndarray:
 def ways_of(paths: Sequence[str], arguments: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Way]:
     """Decoding, the model and all of `zsar`, with exact frames and with key frames."""
     ways = {}
-    for suffix, exact in (("", True), (" --fast", False)):
-        settings = EmbedSettings({"exact": exact}, workers=arguments.workers)
-        classifier = stack.enter_context(load("builtin", precision=arguments.precision, embedding=settings))
+    for runtime, fast in product(arguments.runtime, ("", " --fast")):
+        settings = EmbedSettings({"exact": not fast}, workers=arguments.workers)
+        how = {"precision": arguments.precision, "runtime": runtime, "embedding": settings}
+        classifier = stack.enter_context(load("builtin", **how))
+        suffix = fast if len(arguments.runtime) == 1 else f" {runtime}{fast}"
         pool = stack.enter_context(DecodePool(classifier.pipeline.workers, settings.timeout, classifier.pipeline.views))
         ways[f"decode{suffix}"] = Way(partial(decode, pool, paths))
         ways[f"model{suffix}"] = Way(partial(run_model, classifier, decode(pool, paths[:4]), len(paths)))
@@ -250,7 +255,7 @@ def cpu_seconds() -> float:
 def report(found: dict[str, tuple[float, float]]) -> None:
     """Seconds, then the ratios."""
     titles = ("seconds", "CPU s", "of the limit", "of the cores", "of the CPU", "x naive", "in CPU s")
-    print(" " * 14 + "".join(f"{title:>13}" for title in titles))
+    print(" " * 24 + "".join(f"{title:>13}" for title in titles))
     naive = found["naive"]
     for name, (clock, cpu) in found.items():
         numbers = [clock, cpu]
@@ -259,7 +264,7 @@ def report(found: dict[str, tuple[float, float]]) -> None:
             spent = sum(one[1] for one in alone)
             numbers += [max(one[0] for one in alone) / clock, spent / processors() / clock, spent / cpu]
             numbers += [naive[0] / clock, naive[1] / cpu]
-        print(f"{name:14}" + "".join(f"{number:13.2f}" for number in numbers), flush=True)
+        print(f"{name:24}" + "".join(f"{number:13.2f}" for number in numbers), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,24 @@ from zsar_cli.cli import options
 from zsar_cli.cli.console import page, show
 from zsar_cli.cli.engine import cache_folder
 from zsar_cli.cli.options import option
-from zsar_cli.errors import UsageError, ZsarError
+from zsar_cli.errors import MissingExtraError, UsageError, ZsarError
 from zsar_cli.report.escaping import json_text, printable
 
 __all__ = ["doctor"]
 
 FORMATS = ("table", "json")
-PACKAGES = ("torch", "av", "decord", "pillow", "numpy", "tokenizers", "transformers", "safetensors", "typer")
+PACKAGES = (
+    "torch",
+    "av",
+    "decord",
+    "pillow",
+    "numpy",
+    "openvino",
+    "tokenizers",
+    "transformers",
+    "safetensors",
+    "typer",
+)
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "prores", "mjpeg")
 
 Format = Annotated[str, option("--format", "table or json.", "-f", panel=options.OUTPUT, metavar="NAME")]
@@ -42,6 +53,7 @@ def doctor(cache_dir: options.CacheDir = None, format: Format = "table", json: J
         "packages": {name: _version(name) for name in PACKAGES},
         "decoders": _decoders(),
         "devices": _devices(),
+        "runtimes": {"openvino": _openvino()},
         "cache": _cache(cache_dir),
         "models": _models(),
         "weights": weights,
@@ -91,6 +103,19 @@ def _devices() -> dict[str, str]:
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
+
+
+def _openvino() -> str:
+    """What `--runtime auto` makes of it."""
+    from zsar_cli.models.openvino import precisions
+
+    try:
+        able = precisions()
+    except MissingExtraError:
+        return "not installed; pip install openvino, and the built-in model takes less time on a CPU"
+    except ZsarError as error:
+        return str(error)
+    return f"computes the built-in model on a CPU in {' or '.join(able)}"
 
 
 def _models() -> dict[str, str]:

@@ -158,6 +158,7 @@ def open_classifier(
         "bank": models.bank,
         "device": compute.device,
         "precision": compute.precision,
+        "runtime": compute.runtime,
     }
     check_models(names, **chosen)
     messages.detail(f"loading {', '.join(names)}")
@@ -174,6 +175,8 @@ def open_classifier(
         **deciding,
         cache_dir=_text(cache),
     )
+    from zsar_cli.models.base import RunsOnOpenVINO
+
     with without_banner():
         classifier = spec.build(messages.warning)
     if library is not None:
@@ -183,7 +186,8 @@ def open_classifier(
         kept.require(spec_of(classifier, [model.width for model in kept.models]), library.folder)
     for member in classifier.members:
         one = member.model
-        messages.detail(f"{one.fingerprint} on {one.device}, {len(member.bank or ())} seen classes")
+        by = f" by OpenVINO {one.openvino}" if isinstance(one, RunsOnOpenVINO) and one.openvino else ""
+        messages.detail(f"{one.fingerprint} on {one.device}{by}, {len(member.bank or ())} seen classes")
     return classifier
 
 

@@ -112,6 +112,15 @@ SeenLabels = Annotated[
 ]
 Device = Annotated[str, option("--device", "auto, cpu, cuda, cuda:N or mps.", panel=MODEL, metavar="NAME")]
 Precision = Annotated[str, option("--precision", "auto, fp32, bf16 or fp16.", panel=MODEL, metavar="NAME")]
+Runtime = Annotated[
+    str,
+    option(
+        "--runtime",
+        "What computes the built-in model on a CPU: auto (openvino where it is installed), torch or openvino.",
+        panel=MODEL,
+        metavar="NAME",
+    ),
+]
 BatchSize = Annotated[
     int | None,
     option("--batch-size", "Windows encoded at a time.", show_default="1 on a CPU, else 8", panel=MODEL, min=1),
@@ -263,6 +272,7 @@ class ComputeOptions:
 
     device: Device = "auto"
     precision: Precision = "auto"
+    runtime: Runtime = "auto"
     batch_size: BatchSize = None
 
 

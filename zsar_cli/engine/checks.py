@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zsar_cli.errors import PrototypeError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.device import check_device, check_precision
+from zsar_cli.models.device import check_device, check_precision, check_runtime
 from zsar_cli.weights.added import ModelFolder, models_folder
 from zsar_cli.weights.catalogue import ALIASES, locate, nameless_classes
 
@@ -25,6 +25,7 @@ def check_models(
     bank: str = "extend",
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "auto",
     models_dir: str | None = None,
 ) -> None:
     """Refuse values of a `ClassifierSpec` that no weights are needed to tell.
@@ -47,6 +48,7 @@ def check_models(
             raise UsageError(f"--weights: {len(names)} models need {len(names)} weights, not {len(weights)}")
     check_device(device)
     check_precision(precision)
+    check_runtime(runtime)
     if prototypes is not None and not Path(prototypes).is_file():
         raise PrototypeError(f"{prototypes}: no such prototype file")
     unnamed = None if seen_labels is None else named_by_hand(names)

@@ -22,7 +22,7 @@ from zsar_cli.engine.examples import Examples, embed_examples
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline, Watch
 from zsar_cli.errors import InputError, PrototypeError, UsageError
 from zsar_cli.labels import Label, LabelSet
-from zsar_cli.models.base import ConditionsText, VideoModel, visual_part
+from zsar_cli.models.base import ConditionsText, RunsOnOpenVINO, VideoModel, visual_part
 from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
@@ -428,6 +428,13 @@ class ZeroShotClassifier(Classifier):
         bank = self.bank if self.added is None else self.bank.beside(self.added)
         return explain(bank, labelled.prototypes, labelled.weights, top)
 
+    def _versions(self) -> dict[str, str]:
+        """Of what computes."""
+        found = {"torch": torch.__version__, "av": version("av"), "python": platform.python_version()}
+        if isinstance(self.model, RunsOnOpenVINO) and self.model.openvino is not None:
+            found["openvino"] = self.model.openvino
+        return found
+
     def describe(self, labels: LabelSet, examples: Examples | None = None) -> Run:
         """What every result of a job depends on."""
         settings = self.pipeline.settings
@@ -446,7 +453,7 @@ class ZeroShotClassifier(Classifier):
             bank=" + ".join(f"{bank.kind} {bank.digest}" for bank in (self.bank, self.added) if bank) or None,
             device=str(self.model.device),
             precision=self.model.precision,
-            versions={"torch": torch.__version__, "av": version("av"), "python": platform.python_version()},
+            versions=self._versions(),
             notes=labels.notes,
         )
 

@@ -173,6 +173,7 @@ class Ensemble(Classifier):
             bank=_each(run.bank or "none" for run in runs),
             device=_each(dict.fromkeys(run.device for run in runs)),
             precision=_each(dict.fromkeys(run.precision for run in runs)),
+            versions={name: version for run in runs for name, version in run.versions.items()},
         )
 
 

@@ -18,8 +18,8 @@ from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import PrototypeError, UsageError
 from zsar_cli.labels import LabelSet
-from zsar_cli.models.base import HasTextTower, VideoModel
-from zsar_cli.models.device import resolve_device, resolve_precision
+from zsar_cli.models.base import HasTextTower, RunsOnOpenVINO, VideoModel
+from zsar_cli.models.device import resolve_device, resolve_openvino, resolve_precision
 from zsar_cli.models.open import load_model
 from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
 from zsar_cli.transfer.bank import PrototypeBank
@@ -40,6 +40,7 @@ class ClassifierSpec:
         seen_labels: label file that names a classifier's outputs, in their order, where its own files do not.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
+        runtime: "auto", "torch" or "openvino": what computes a model on a CPU, where it is one that OpenVINO can.
         prototypes: a prototype file to use beside ("extend") or in place of ("replace") the bank of the model that
             made it.
         bank: "extend" or "replace".
@@ -54,6 +55,7 @@ class ClassifierSpec:
     seen_labels: str | None = None
     device: str = "auto"
     precision: str = "auto"
+    runtime: str = "auto"
     prototypes: str | None = None
     bank: str = "extend"
     transfer: TransferSettings | None = None
@@ -110,7 +112,8 @@ def load(model: str | Sequence[str] = "builtin", **settings: Any) -> Classifier:
 def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
     names, weights, prototypes = spec.models, spec.weights, spec.prototypes
     check_models(
-        names, weights, spec.seen_labels, prototypes, spec.bank, spec.device, spec.precision, spec.models_dir
+        names, weights, spec.seen_labels, prototypes, spec.bank, spec.device, spec.precision, spec.runtime,
+        spec.models_dir,
     )  # fmt: skip
     given = PrototypeBank.read(prototypes) if prototypes is not None else None
     outputs = LabelSet.read(spec.seen_labels).names if spec.seen_labels is not None else None
@@ -119,6 +122,8 @@ def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
     cache = EmbeddingCache(Path(spec.cache_dir), warn) if spec.cache_dir is not None else None
     with remembering(cache):
         models = [_open(name, folder, outputs if name == unnamed else None, spec, cache) for name in names]
+    if spec.runtime == "openvino" and not any(isinstance(model, RunsOnOpenVINO) for model in models):
+        raise UsageError(f"--runtime openvino: it computes the built-in model alone, not {', '.join(names)}; take auto")
     owner = _owner(given, models, str(prototypes)) if given is not None else None
     members = []
     for one in models:
@@ -138,6 +143,7 @@ def _open(
     """One model, its label embeddings cached."""
     target = resolve_device(spec.device)
     dtype = resolve_precision(spec.precision, target)
+    openvino = resolve_openvino(spec.runtime, target)
     added = folder.find(name)
     if added is None:
         model = load_model(name, target, dtype, outputs)
@@ -148,6 +154,8 @@ def _open(
         model.name = added.name
     if spec.device != "auto" and model.device.type != target.type:
         raise UsageError(f"--device {spec.device}: the model '{name}' runs on the {model.device} alone; take auto")
+    if openvino is not None and isinstance(model, RunsOnOpenVINO):
+        model.use_openvino(openvino)
     if cache is not None:
         model.text = CachedTextEncoder(model.text, cache)
         if isinstance(model, HasTextTower):

@@ -15,7 +15,16 @@ from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 
-__all__ = ["ConditionsText", "FrameModel", "HasTextTower", "Specialist", "VideoEncoder", "VideoModel", "visual_part"]
+__all__ = [
+    "ConditionsText",
+    "FrameModel",
+    "HasTextTower",
+    "RunsOnOpenVINO",
+    "Specialist",
+    "VideoEncoder",
+    "VideoModel",
+    "visual_part",
+]
 
 
 class VideoEncoder(Protocol):
@@ -78,6 +87,21 @@ class HasTextTower(Protocol):
     """A model whose `encode_labels` asks a text encoder of its own; `tower` may be replaced by one with a cache."""
 
     tower: TextEncoder
+
+
+@runtime_checkable
+class RunsOnOpenVINO(Protocol):
+    """A model whose `encode_video` OpenVINO can compute on a CPU, in the place of torch.
+
+    Attributes:
+        openvino: the version that computes; None for torch.
+    """
+
+    openvino: str | None
+
+    def use_openvino(self, version: str) -> None:
+        """From now on."""
+        ...
 
 
 @runtime_checkable

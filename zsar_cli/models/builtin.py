@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from zsar_cli.digests import digest
 from zsar_cli.labels import Label
 from zsar_cli.models.base import FrameModel
+from zsar_cli.models.openvino import OpenVINOLite
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.networks.parts import in_parts
 from zsar_cli.text.encoder import TextEncoder
@@ -36,7 +37,7 @@ ALGORITHM = 1  # of making embeddings from the weights; another way of making th
 
 
 class BuiltinModel(FrameModel):
-    """See the module. Implements `models.base.VideoModel`; D = 1280, E = 384, S = 1000.
+    """See the module. Implements `models.base.VideoModel` and `RunsOnOpenVINO`; D = 1280, E = 384, S = 1000.
 
     Args:
         device: where frames are encoded.
@@ -55,10 +56,22 @@ class BuiltinModel(FrameModel):
         network.load_state_dict(fold_batch_norm(published))
         self._rows = network.classifier.weight.detach().clone()
         self._origin = expected_features(published["_bn1.weight"], published["_bn1.bias"])
-        self._network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._lite = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: Callable[[Tensor], Tensor] = self._lite
+        self.openvino: str | None = None
         self.device, self._dtype = device, dtype
         self.precision = str(dtype).removeprefix("torch.")
         self.text: TextEncoder = minilm()
+
+    def use_openvino(self, version: str) -> None:
+        """As `RunsOnOpenVINO.use_openvino`.
+
+        In float32 the embeddings are torch's to 1e-6, so both share a cache; in bfloat16 each rounds in its own way.
+        """
+        self._network, self.openvino = OpenVINOLite(self._lite, self._dtype), version
+        if self._dtype != torch.float32:
+            self.precision = f"{self.precision} (openvino)"
+        self._dtype = torch.float32  # of the pixels
 
     @torch.inference_mode()
     def encode_frames(self, frames: Tensor) -> Tensor:
@@ -69,8 +82,7 @@ class BuiltinModel(FrameModel):
     def _features(self, images: Tensor) -> Tensor:
         """Bytes [n, 3, S, S] -> pooled features, float32 [n, 1280]."""
         pixels = ((images.to(self._dtype) - 127) / 128).contiguous(memory_format=torch.channels_last)
-        rows: Tensor = self._network(pixels)
-        return rows
+        return self._network(pixels)
 
     def bank(self) -> PrototypeBank:
         """The 1000 ImageNet classes: centred rows of the classifier, embeddings of names and activities."""

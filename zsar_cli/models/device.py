@@ -1,19 +1,31 @@
-"""Device and precision, resolved once from what the user wrote."""
+"""Device, precision and runtime, resolved once from what the user wrote."""
 
 from __future__ import annotations
 
 import re
+from importlib import metadata
 from typing import TYPE_CHECKING
 
-from zsar_cli.errors import UsageError
+from zsar_cli.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICES", "PRECISIONS", "check_device", "check_precision", "resolve_device", "resolve_precision"]
+__all__ = [
+    "DEVICES",
+    "PRECISIONS",
+    "RUNTIMES",
+    "check_device",
+    "check_precision",
+    "check_runtime",
+    "resolve_device",
+    "resolve_openvino",
+    "resolve_precision",
+]
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+RUNTIMES = ("auto", "torch", "openvino")
 
 
 def check_device(name: str) -> None:
@@ -26,6 +38,14 @@ def check_precision(name: str) -> None:
     """Refuse what names no precision, without torch. Raises UsageError."""
     if name != "auto" and name not in PRECISIONS:
         raise UsageError(f"--precision {name}: unknown; allowed: auto, {', '.join(PRECISIONS)}")
+
+
+def check_runtime(name: str) -> None:
+    """Refuse what names no runtime, or one that is not here, without torch. Raises UsageError, MissingExtraError."""
+    if name not in RUNTIMES:
+        raise UsageError(f"--runtime {name}: unknown; allowed: {', '.join(RUNTIMES)}")
+    if name == "openvino" and _openvino() is None:
+        raise MissingExtraError("openvino", "openvino", "--runtime openvino")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -72,3 +92,26 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         raise UsageError("--precision fp16 does not run on a CPU; take fp32 or bf16")
     dtype: torch.dtype = getattr(torch, PRECISIONS["fp32" if name == "auto" else name])
     return dtype
+
+
+def resolve_openvino(name: str, device: torch.device) -> str | None:
+    """The version of OpenVINO that is to compute what it can; None for torch.
+
+    "auto" takes OpenVINO on a CPU where it is installed.
+
+    Raises:
+        UsageError: the name is unknown, or OpenVINO was asked for on another device.
+        MissingExtraError: it was asked for and is not installed.
+    """
+    check_runtime(name)
+    if name == "openvino" and device.type != "cpu":
+        raise UsageError(f"--runtime openvino computes on a CPU, not on {device}; give --device cpu as well")
+    return None if name == "torch" or device.type != "cpu" else _openvino()
+
+
+def _openvino() -> str | None:
+    """The version that is installed."""
+    try:
+        return metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        return None

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["VARIANTS", "EfficientNetLite", "Variant", "fold_batch_norm", "relu6"]
+__all__ = ["VARIANTS", "EfficientNetLite", "InvertedResidual", "SameConv", "Variant", "fold_batch_norm", "relu6"]
 
 FEATURES = 1280  # width of the layer before the classifier, the same in all variants
 BATCH_NORM_EPSILON = 1e-3

@@ -27,7 +27,12 @@ __all__ = ["ResumedWriter", "check_resume", "models_before"]
 # another device, numbers agree but for their last digits.
 _DECISIVE = ("zsar", "model", "labels", "settings", "bank", "precision")
 _OTHERS = ("device", "versions")
-_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_PRECISIONS = {
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16 --runtime torch",
+    "bfloat16 (openvino)": "bf16 --runtime openvino",
+}
 _OPTIONS = {
     *("decoder", "windows", "frames", "window", "stride", "frame_step", "frame_rate", "hash"),
     *("onset", "offset", "change", "min_length", "min_gap", "pad", "max_per_label", "shots"),
