@@ -22,6 +22,7 @@ from zsar_cli.models.builtin import BuiltinModel
 from zsar_cli.models.device import resolve_openvino
 from zsar_cli.models.openvino import OpenVINOLite, import_openvino, precisions
 from zsar_cli.networks.efficientnet import EfficientNetLite
+from zsar_cli.report.resume import _option
 
 CPU = torch.device("cpu")
 LABELS = LabelSet.from_names(["juggling", "swimming"])
@@ -84,13 +85,14 @@ def test_bf16_stays_close_and_is_a_precision_of_its_own() -> None:
         pytest.skip("this processor has no bf16")
     low, frames = by_openvino(torch.bfloat16), pictures(2)
     assert cosine_similarity(low.encode_frames(frames), BuiltinModel(CPU).encode_frames(frames)).min() > 0.98
-    assert low.precision == "bfloat16 (openvino)" != BuiltinModel(CPU, torch.bfloat16).precision
+    assert low.precision != BuiltinModel(CPU, torch.bfloat16).precision
+    assert _option("precision", low.precision) == "--precision bf16 --runtime openvino"
 
 
 @needs_openvino
 def test_bf16_on_a_processor_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "precisions", lambda: ("fp32",))
-    with pytest.raises(UsageError, match="--precision bf16: this processor has none; take fp32, or --runtime torch"):
+    with pytest.raises(UsageError, match="--precision bf16: OpenVINO has none on this processor; take fp32, or "):
         by_openvino(torch.bfloat16).encode_frames(pictures(1))
 
 
@@ -152,7 +154,7 @@ def test_one_that_is_broken_is_named_and_not_passed_over(monkeypatch: pytest.Mon
     monkeypatch.setattr(openvino, "import_module", broken)
     model = BuiltinModel(CPU)
     model.use_openvino("2025.0.0")
-    message = r"installed but cannot be used \(libtbb.so.12: .*\); mend it, or take --runtime torch"
+    message = r"cannot be used \(libtbb.so.12: .*\): pip install --upgrade openvino, or take --runtime torch"
     with pytest.raises(ModelError, match=message):
         model.encode_frames(pictures(1))
     assert "libtbb.so.12" in doctor._openvino()

@@ -88,7 +88,7 @@ class OpenVINOLite:
 
     def _compile(self, shape: torch.Size) -> Any:
         if self._dtype == torch.bfloat16 and "bf16" not in precisions():
-            raise UsageError("--precision bf16: this processor has none; take fp32, or --runtime torch")
+            raise UsageError("--precision bf16: OpenVINO has none on this processor; take fp32, or --runtime torch")
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[self._dtype],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -132,4 +132,6 @@ def _convolved(ops: Any, x: Any, layer: SameConv) -> Any:
 
 def _unusable(error: Exception) -> ModelError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ModelError(f"OpenVINO is installed but cannot be used ({reason}); mend it, or take --runtime torch")
+    return ModelError(
+        f"OpenVINO is installed but cannot be used ({reason}): pip install --upgrade openvino, or take --runtime torch"
+    )
