@@ -10,12 +10,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from zsar_cli.weights.catalogue import ENTRIES, FROM_HUB, KINDS, Entry
+from zsar_cli.weights.text_entries import TEXT_ENTRIES, TextEntry
 
 PAGE = Path(__file__).resolve().parents[2] / "weights.md"
 BEGIN, END = "<!-- models:begin -->\n", "<!-- models:end -->\n"
 HEAD = """\
 | name | kind | from | revision | licence | MB | frames x side | accuracy |
 |---|---|---|---|---|---|---|---|
+"""
+
+
+TEXT_HEAD = """\
+Sentence encoders, for `--text-encoder`; the languages are those that their model cards list, the prompt is what their
+makers put before each text:
+
+| name | from | revision | licence | MB | languages | prompt |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -27,6 +37,15 @@ def row(entry: Entry) -> str:
     accuracy = "measured here" if entry.measured_here else "reported by others" if entry.reported else "unknown"
     cells = [f"`{entry.name}`", entry.kind, source, revision, entry.licence or "unknown", size,
              f"{entry.frames} x {entry.size}", accuracy]  # fmt: skip
+    return f"| {' | '.join(cells)} |\n"
+
+
+def text_row(entry: TextEntry) -> str:
+    """One sentence encoder in the second table."""
+    source = f"[{entry.source}](https://huggingface.co/{entry.source})"
+    prompt = "-" if entry.prompt is None else f"`{entry.prompt}`"
+    cells = [f"`{entry.name}`", source, entry.revision or "main", entry.licence, f"{entry.megabytes:,.1f}",
+             str(len(entry.languages)), prompt]  # fmt: skip
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -42,6 +61,7 @@ def tables() -> str:
         f"{HEAD}{''.join(map(row, ENTRIES.values()))}\n{kinds}\n"
         "`zsar models pull NAME` fetches a model of the hub into the Hugging Face cache; nothing else downloads. MB "
         "are 10^6 bytes, of hub models in float32.\n\n"
+        f"{TEXT_HEAD}{''.join(map(text_row, TEXT_ENTRIES.values()))}\n"
         "Figures reported by others. They were not measured here, and the protocols differ from row to row.\n\n"
         f"| name | what | top-1 | source |\n|---|---|---|---|\n{figures}"
     )

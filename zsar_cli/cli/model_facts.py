@@ -11,8 +11,18 @@ from zsar_cli.errors import ModelError
 if TYPE_CHECKING:
     from zsar_cli.weights.added import ModelFolder
     from zsar_cli.weights.catalogue import Entry
+    from zsar_cli.weights.text_entries import TextEntry
 
-__all__ = ["accuracy_of", "added_facts", "added_models", "bundle_facts", "facts_of", "lines_of", "place_of"]
+__all__ = [
+    "accuracy_of",
+    "added_facts",
+    "added_models",
+    "bundle_facts",
+    "facts_of",
+    "lines_of",
+    "place_of",
+    "text_facts",
+]
 
 OF_ONE_FILE = ("sha256", "classes", "url", "classes_url")  # of weights that are one
 UNITS = {"frames": "{} a window", "size": "{0} x {0} pixels", "seconds": "{} of one processor for a window"}
@@ -34,6 +44,13 @@ def facts_of(entry: Entry) -> dict[str, Any]:
         for name in OF_ONE_FILE:
             del facts[name]
     return facts
+
+
+def text_facts(entry: TextEntry) -> dict[str, Any]:
+    """Of a sentence encoder."""
+    place = place_of(entry.name)
+    known = {"languages": " ".join(entry.languages), "accuracy": "unknown", "here": place is not None, "folder": place}
+    return {"name": entry.name, "kind": "text", **asdict(entry), **known}
 
 
 def bundle_facts(folder: Path | None) -> dict[str, Any]:
@@ -93,11 +110,13 @@ def added_models() -> ModelFolder:
 
 def place_of(name: str) -> str | None:
     """Where a registered or added model is on this machine; None also for one that is damaged."""
-    from zsar_cli.weights.catalogue import locate
+    from zsar_cli.weights.catalogue import locate, locate_text
+    from zsar_cli.weights.text_entries import TEXT_ENTRIES
 
     try:
         if added := added_models().find(name):
             return str(added.file.parent)
-        return str(locate(name).path or "installed packages")
+        path = locate_text(name) if name in TEXT_ENTRIES else locate(name).path
+        return str(path or "installed packages")
     except ModelError:
         return None

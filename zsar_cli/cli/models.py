@@ -13,7 +13,16 @@ import typer
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, without_banner
 from zsar_cli.cli.guard import guarded
-from zsar_cli.cli.model_facts import accuracy_of, added_facts, added_models, bundle_facts, facts_of, lines_of, place_of
+from zsar_cli.cli.model_facts import (
+    accuracy_of,
+    added_facts,
+    added_models,
+    bundle_facts,
+    facts_of,
+    lines_of,
+    place_of,
+    text_facts,
+)
 from zsar_cli.cli.options import option
 from zsar_cli.cli.pages import Commands
 from zsar_cli.cli.recommend import Licence, recommend, recommended
@@ -22,6 +31,7 @@ from zsar_cli.errors import UsageError
 if TYPE_CHECKING:
     from zsar_cli.weights.catalogue import Entry
     from zsar_cli.weights.hub import Checked
+    from zsar_cli.weights.text_entries import TextEntry
 
 __all__ = ["app"]
 
@@ -65,14 +75,18 @@ Target = Annotated[Path, typer.Option("--output", "-o", help="The new folder.", 
 def list_models(format: Format = "table") -> None:
     """Show the models that have a short name, which of them are here, and whose accuracy was measured for zsar.
 
+    Those of the kind text are sentence encoders, for --text-encoder.
+
     Example: zsar models list
     """
     from zsar_cli.weights.catalogue import ENTRIES
+    from zsar_cli.weights.text_entries import TEXT_ENTRIES
 
     entries = list(ENTRIES.values())
     own = [name for name in added_models().names() if name not in ENTRIES]
     if _as_json(format):
         facts = [facts_of(entry) for entry in entries] + [added_facts(name) for name in own]
+        facts += [text_facts(entry) for entry in TEXT_ENTRIES.values()]
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
@@ -90,6 +104,9 @@ def list_models(format: Format = "table") -> None:
         )  # fmt: skip
     for name in own:
         table.add_row(name, "litert", "?", "?", "?", "unknown", "yes")
+    for text in TEXT_ENTRIES.values():
+        here = "yes" if place_of(text.name) else "no"
+        table.add_row(text.name, "text", "text", f"{text.megabytes:.0f}", text.licence, "unknown", here)
     Console(highlight=False).print(table)
 
 
@@ -99,9 +116,12 @@ def info(name: Name, format: Format = "table") -> None:
     Example: zsar models info rest-exercises
     """
     from zsar_cli.weights.catalogue import ALIASES, ENTRIES, locate
+    from zsar_cli.weights.text_entries import TEXT_ENTRIES
 
     entry = ENTRIES.get(ALIASES.get(name, name))
-    if entry is not None:
+    if name in TEXT_ENTRIES:
+        facts = text_facts(TEXT_ENTRIES[name])
+    elif entry is not None:
         facts = facts_of(entry)
         if entry.kind == "rest":
             facts |= bundle_facts(locate(entry.name).path)
@@ -135,7 +155,9 @@ def pull(
     Example: zsar models pull movinet
     """
     from zsar_cli.weights.catalogue import ALIASES, ENTRIES, hub_source
+    from zsar_cli.weights.hub import MODULES
     from zsar_cli.weights.hub import pull as download
+    from zsar_cli.weights.text_entries import TEXT_ENTRIES
 
     messages = Messages(quiet)
     name = _to_pull(name, licence, messages)
@@ -150,14 +172,15 @@ def pull(
     repo, revision = hub_source(name)
     if offline:
         raise UsageError(f"--offline: nothing is downloaded, so '{name}' cannot be pulled")
-    messages.info(f"pulling {mirror or repo} ({revision or 'main'}){_terms(entry)}")
+    messages.info(f"pulling {mirror or repo} ({revision or 'main'}){_terms(TEXT_ENTRIES.get(name, entry))}")
     if mirror is not None:
         from zsar_cli.weights.mirror import pull_from
 
         folder = pull_from(mirror, repo, revision, force=force)
     else:
         folder = download(repo, revision, force=force, progress=sys.stderr.isatty() and not quiet)
-    messages.info(f"{folder}: whole; use it with --model {name}")
+    use = "--text-encoder" if (folder / MODULES).is_file() else "--model"
+    messages.info(f"{folder}: whole; use it with {use} {name}")
 
 
 def _to_pull(name: str | None, licence: str | None, messages: Messages) -> str | None:
@@ -178,7 +201,7 @@ def _to_pull(name: str | None, licence: str | None, messages: Messages) -> str |
     return entry.name
 
 
-def _terms(entry: Entry | None) -> str:
+def _terms(entry: Entry | TextEntry | None) -> str:
     """Size and licence of a model, before it is downloaded."""
     if entry is None:
         return ""
@@ -286,20 +309,21 @@ def _as_json(format: str) -> bool:
 
 def _verified(name: str) -> list[Checked]:
     from zsar_cli.weights.bundle import check_bundle, find_bundle
-    from zsar_cli.weights.catalogue import locate
+    from zsar_cli.weights.catalogue import locate, locate_text
     from zsar_cli.weights.hub import Checked, verify_folder, verify_snapshot
+    from zsar_cli.weights.text_entries import TEXT_ENTRIES
 
     if added := added_models().find(name):
         return [Checked(added.file.name, "sha256", added.sha256)]
-    located = locate(name)
-    if located.path is not None and (bundle := find_bundle(located.path)):
+    path = locate_text(name) if name in TEXT_ENTRIES else locate(name).path
+    if path is not None and (bundle := find_bundle(path)):
         return [Checked(file, "sha256", sha256) for file, sha256 in check_bundle(bundle)["files"].items()]
-    if located.path is None:
+    if path is None:
         from zsar_cli.text.minilm import MINILM
         from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 
         return [Checked(file.verified().name, "sha256", file.sha256) for file in (EFFICIENTNET_LITE2, MINILM)]
-    return verify_folder(located.path) if Path(name).is_dir() else verify_snapshot(located.path)
+    return verify_folder(path) if Path(name).is_dir() else verify_snapshot(path)
 
 
 app.command("list")(guarded(list_models))

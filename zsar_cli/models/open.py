@@ -65,8 +65,10 @@ def _open_folder(
 
         _refuse_names(located, seen_labels, "is none")
         return open_openclip(located.name, located.path, device, dtype)
-    from zsar_cli.weights.checkpoint import CLASSIFIERS, architecture, read_config
+    from zsar_cli.weights.checkpoint import CLASSIFIERS, architecture, of_text_alone, read_config
 
+    if of_text_alone(read_config(located.path)):
+        raise ModelError(f"--model {located.name}: is a model of text, which sees no video; --text-encoder may take it")
     if architecture(read_config(located.path)).endswith(CLASSIFIERS):
         from zsar_cli.models.supervised import open_supervised
 

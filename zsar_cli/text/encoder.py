@@ -20,7 +20,7 @@ class TextEncoder(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """What it was trained to understand, as codes of ISO 639-1 such as "en"; empty where that is not known."""
+        """What it was trained to understand, as codes of ISO 639 such as "en"; empty where that is not known."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Tensor:

@@ -10,18 +10,23 @@ from zsar_cli.labels import Label
 
 __all__ = ["foreign_labels"]
 
-# The scripts a language is written in, as the names of Unicode characters begin.
+# The languages that are written in a script, by how names of its characters begin in Unicode.
+_WRITTEN = {
+    "LATIN": "af az br bs ca ceb co cs cy da de en eo es et eu fi fr fy ga gd gl ha haw hmn hr ht hu id ig is it jv ku "
+    "la lb lt lv mg mi ms mt nb nl no ny om pl pt ro rw sk sl sm sn so sq sr st su sv sw tk tl tr uz vi wo xh yo zu",
+    "CYRILLIC": "az be bg bs kk ky mk mn ru sr tg tt uk uz",
+    "ARABIC": "ar fa ku ps sd ug ur",
+    "HEBREW": "he yi",
+    "DEVANAGARI": "hi mr ne sa",
+    "BENGALI": "as bn",
+    "CJK": "ja ko zh",
+    "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "GREEK": "el", "ARMENIAN": "hy", "GEORGIAN": "ka",
+    "ETHIOPIC": "am", "GUJARATI": "gu", "GURMUKHI": "pa", "ORIYA": "or", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn",
+    "MALAYALAM": "ml", "SINHALA": "si", "THAI": "th", "LAO": "lo", "TIBETAN": "bo", "MYANMAR": "my", "KHMER": "km",
+}  # fmt: skip
 _SCRIPTS = {
-    **dict.fromkeys(("de", "en", "es", "fr", "id", "it", "nl", "pl", "pt", "tr", "vi"), ("LATIN",)),
-    **dict.fromkeys(("bg", "ru", "uk"), ("CYRILLIC",)),
-    **dict.fromkeys(("ar", "fa", "ur"), ("ARABIC",)),
-    "el": ("GREEK",),
-    "he": ("HEBREW",),
-    "hi": ("DEVANAGARI",),
-    "ja": ("CJK", "HIRAGANA", "KATAKANA"),
-    "ko": ("HANGUL", "CJK"),
-    "th": ("THAI",),
-    "zh": ("CJK",),
+    language: tuple(script for script, written in _WRITTEN.items() if language in written.split())
+    for language in " ".join(_WRITTEN.values()).split()
 }
 
 # Letters that English does not borrow: it has cafés, jalapeños and façades, but none of these.
@@ -52,7 +57,7 @@ def foreign_labels(labels: Iterable[Label], languages: Sequence[str]) -> list[La
     it does not borrow and by frequent words of others; a label without either passes.
 
     Args:
-        languages: codes of ISO 639-1, as `TextEncoder.languages` has them; empty for unknown, and then none is.
+        languages: codes of ISO 639, as `TextEncoder.languages` has them; empty for unknown, and then none is.
     """
     if not languages or any(language not in _SCRIPTS for language in languages):
         return []

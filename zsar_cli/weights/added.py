@@ -23,6 +23,7 @@ from zsar_cli.labels import LabelSet
 from zsar_cli.plain import read_json
 from zsar_cli.weights.catalogue import ALIASES, ENTRIES, TFLITE
 from zsar_cli.weights.replace import replace_folder
+from zsar_cli.weights.text_entries import TEXT_ENTRIES
 
 __all__ = ["AddedModel", "ModelFolder", "models_folder"]
 
@@ -150,7 +151,7 @@ def _write_about(folder: Path, labels: Sequence[str]) -> str:
 def _check_name(name: str) -> None:
     """A name must be a plain word that no model of another kind has."""
     entry = ENTRIES.get(name)
-    if entry is not None and entry.kind != "litert":
+    if (entry is not None and entry.kind != "litert") or name in TEXT_ENTRIES:
         raise UsageError(f"'{name}' is the name of another kind of model; choose one of your own")
     if not NAME.fullmatch(name) or name.endswith(TFLITE):
         raise UsageError(f"'{name}' cannot name a model; use small letters, digits, '-', '_' and '.'")

@@ -13,8 +13,20 @@ from types import MappingProxyType
 
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import meant
+from zsar_cli.weights.text_entries import TEXT_ENTRIES
 
-__all__ = ["ALIASES", "ENTRIES", "KINDS", "Entry", "Located", "Reported", "hub_source", "locate", "nameless_classes"]
+__all__ = [
+    "ALIASES",
+    "ENTRIES",
+    "KINDS",
+    "Entry",
+    "Located",
+    "Reported",
+    "hub_source",
+    "locate",
+    "locate_text",
+    "nameless_classes",
+]
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +36,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "rest": "the paper's cross-modal Transformer, trained by `zsar train`; its weights arrive with the package",
         "litert": "video or image classifier as a .tflite file, with relatedness transfer from its classes",
         "supervised": "video or image classifier with relatedness transfer from its classes",
+        "text": "sentence encoder, which relates labels to the classes of a classifier; for `--text-encoder`",
     }
 )
 FROM_HUB = ("dual", "openclip", "supervised")
@@ -201,6 +214,8 @@ def locate(name: str) -> Located:
     """
     name = ALIASES.get(name, name)
     entry = ENTRIES.get(name)
+    if name in TEXT_ENTRIES:
+        raise UsageError(f"--model {name}: is a sentence encoder, which sees no video; give it to --text-encoder")
     if entry is not None and entry.kind == "builtin":
         return Located(name, "builtin")
     if entry is not None and entry.kind == "rest":
@@ -226,12 +241,36 @@ def locate(name: str) -> Located:
     raise UsageError(f"--model {name}: no such name, folder, {TFLITE} file or hub id (org/name){hint}")
 
 
+def locate_text(name: str) -> Path:
+    """The folder of a sentence encoder: find it by registered name, local folder or hub id, as `locate` does.
+
+    Raises:
+        UsageError: the name is none of these.
+        ModelError: the encoder is known but not on this machine; the message says what to run.
+    """
+    entry = TEXT_ENTRIES.get(name)
+    if entry is None and Path(name).is_dir():
+        return Path(name)
+    if entry is None and not HUB_ID.fullmatch(name):
+        hint = meant(name, TEXT_ENTRIES) or f"; known names: {', '.join(TEXT_ENTRIES)}"
+        raise UsageError(f"--text-encoder {name}: no such name, folder or hub id (org/name){hint}")
+    from zsar_cli.weights.hub import find_snapshot
+
+    folder = find_snapshot(*hub_source(name))
+    if folder is None:
+        where = "not on this machine" if entry else "no such folder, and no such encoder pulled from the hub"
+        raise ModelError(f"--text-encoder {name}: {where}; run: zsar models pull {name}")
+    return folder
+
+
 def hub_source(name: str) -> tuple[str, str | None]:
     """Repository and revision of a registered name, or of a hub id: org/name or org/name@revision.
 
     Raises:
         UsageError: the model does not come from the hub.
     """
+    if text := TEXT_ENTRIES.get(name):
+        return text.source, text.revision
     entry = ENTRIES.get(name)
     if entry is None and (parts := HUB_ID.fullmatch(name)):
         return parts[1], parts[2]

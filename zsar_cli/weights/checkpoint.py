@@ -25,6 +25,7 @@ __all__ = [
     "fingerprint",
     "listed_files",
     "load_network",
+    "of_text_alone",
     "quiet_transformers",
     "read_config",
     "text_fingerprint",
@@ -56,6 +57,11 @@ def architecture(config: Mapping[str, Any]) -> str:
     """The class of network that a configuration names first; "" where it names none."""
     named = config.get("architectures")
     return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def of_text_alone(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is plainly of a model that sees nothing."""
+    return "vocab_size" in config and not any("vision" in key or "image" in key for key in config)
 
 
 def load_network(folder: Path, auto_class: str, device: torch.device, dtype: torch.dtype, **making: Any) -> Any:

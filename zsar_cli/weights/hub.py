@@ -17,15 +17,17 @@ from pathlib import Path
 from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError
 from zsar_cli.plain import read_json
-from zsar_cli.weights.checkpoint import PICKLES
+from zsar_cli.weights.checkpoint import PICKLES, of_text_alone
 from zsar_cli.weights.openclip import CONFIG
 from zsar_cli.weights.openclip import WEIGHTS as WEIGHTS_OF_OPEN_CLIP
 
-__all__ = ["Checked", "HubFile", "choose", "find_snapshot", "pull", "verify_folder", "verify_snapshot"]
+__all__ = ["MODULES", "Checked", "HubFile", "choose", "find_snapshot", "pull", "verify_folder", "verify_snapshot"]
 
 SUMS = "SHA256SUMS"  # beside weights that were converted here; `sha256sum -c` reads it too
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 SIDE_FILES = ("*.json", "*.txt", "*.model")  # configuration, processor, tokenizer
+MODULES = "modules.json"  # what a folder of sentence-transformers lists its parts in
+OF_MODULES = re.compile(r"\d+_\w+/(config\.json|model\.safetensors)")
 SIDE_FILE_LIMIT = 50_000_000  # bytes; tokenizers of 256,000 pieces have 35 MB
 SHA256, GIT_SHA1 = 64, 40  # hex digits; the cache names large files by the first, small ones by the second
 
@@ -89,7 +91,7 @@ def pull(repo: str, revision: str | None = None, *, force: bool = False, progres
         paths = {}
         for file in wanted:  # the small files first, so that a model of another kind is known before the large ones
             paths[file.name] = Path(hf_hub_download(repo, file.name, revision=revision, force_download=force))
-            if file.name == "config.json" == wanted[0].name:
+            if file.name == "config.json" == wanted[0].name and MODULES not in {one.name for one in wanted}:
                 _require_vision(repo, paths[file.name])
     for file in wanted:
         if not _digest_matches(paths[file.name], file.digest):
@@ -103,6 +105,8 @@ def pull(repo: str, revision: str | None = None, *, force: bool = False, progres
 
 def choose(repo: str, files: Sequence[HubFile]) -> list[HubFile]:
     """The files zsar needs: the configuration, for Transformers or else for open_clip, first and weights last.
+
+    Of a sentence encoder those in the folders of its parts, too.
 
     Raises:
         ModelError: there is no configuration, or there are no weights that are safe to read.
@@ -123,16 +127,16 @@ def choose(repo: str, files: Sequence[HubFile]) -> list[HubFile]:
             f"or take a revision that has safetensors: zsar models pull {repo}@REVISION"
         )
     if main not in names or not weights:
-        raise ModelError(
-            f"{repo}: holds no model of Transformers (config.json, model.safetensors) or open_clip"
-        )
-    side = [
-        file
-        for file in files
-        if file.size <= SIDE_FILE_LIMIT and any(fnmatch.fnmatchcase(file.name, pattern) for pattern in SIDE_FILES)
-        if "/" not in file.name
-    ]
+        raise ModelError(f"{repo}: holds no model of Transformers (config.json, model.safetensors) or open_clip")
+    side = [file for file in files if _is_side(file) or (MODULES in names and OF_MODULES.fullmatch(file.name))]
     return sorted(side, key=lambda file: (file.name != main, file.name)) + weights
+
+
+def _is_side(file: HubFile) -> bool:
+    """Configuration, processor or tokenizer."""
+    if file.size > SIDE_FILE_LIMIT or "/" in file.name:
+        return False
+    return any(fnmatch.fnmatchcase(file.name, pattern) for pattern in SIDE_FILES)
 
 
 def verify_snapshot(folder: Path) -> list[Checked]:
@@ -142,7 +146,7 @@ def verify_snapshot(folder: Path) -> list[Checked]:
         ModelError: a file is damaged, or the cache keeps no digests (on systems without symbolic links).
     """
     found = []
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest = file.resolve().name
         if not file.is_symlink() or len(digest) not in (SHA256, GIT_SHA1):
             raise ModelError(f"{file}: the cache here keeps no digest to compare with; pull it again with --force")
@@ -150,7 +154,8 @@ def verify_snapshot(folder: Path) -> list[Checked]:
             raise ModelError(
                 f"{file} is damaged: its content has not the digest {digest[:16]}...; pull it with --force"
             )
-        found.append(Checked(file.name, "sha256" if len(digest) == SHA256 else "git-sha1", digest))
+        name = file.relative_to(folder).as_posix()
+        found.append(Checked(name, "sha256" if len(digest) == SHA256 else "git-sha1", digest))
     return found
 
 
@@ -180,9 +185,12 @@ def _require_vision(repo: str, config: Path) -> None:
     content = read_json(config, ModelError)
     if not isinstance(content, dict):
         raise ModelError(f"{repo}: its config.json is not a model's configuration")
-    if "vocab_size" in content and not any("vision" in key or "image" in key for key in content):
+    if of_text_alone(content):
         kind = content.get("model_type", "unknown")
-        raise ModelError(f"{repo}: is a model of text alone ({kind}); zsar needs one that sees images or videos")
+        raise ModelError(
+            f"{repo}: is a model of text alone ({kind}); zsar needs one that sees images or videos, or a "
+            f"sentence encoder in the layout of sentence-transformers ({MODULES})"
+        )
 
 
 def _digest_matches(file: Path, digest: str) -> bool:

@@ -21,7 +21,7 @@ from zsar_cli.weights.hub import SUMS, HubFile, choose
 
 __all__ = ["pull_from"]
 
-LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\\0]+)")
+LINE = re.compile(r"([0-9a-f]{64}) [ *]((?:\d+_\w+/)?[^/\\\0]+)")  # a folder is that of a part of an encoder
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LARGEST = 50_000_000_000  # bytes of one file
 
@@ -66,7 +66,7 @@ def _sums(source: str, cache: Path) -> Mapping[str, str]:
     found = {}
     for line in filter(None, lines):
         parts = LINE.fullmatch(line)
-        if parts is None or parts[2] in (".", ".."):
+        if parts is None or parts[2].rpartition("/")[2] in (".", ".."):
             raise ModelError(f"{source}: its {SUMS} has the line {line[:80]!r}; a line is a sha256 and a file's name")
         found[parts[2]] = parts[1]
     return found
@@ -112,6 +112,8 @@ def _snapshot(cache: Path, blobs: Mapping[str, Path], revision: str | None) -> P
     folder = cache / "snapshots" / commit
     folder.mkdir(parents=True, exist_ok=True)
     for key, blob in blobs.items():
-        (folder / key).unlink(missing_ok=True)
-        (folder / key).symlink_to(os.path.relpath(blob, folder))
+        link = folder / key
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
     return folder
