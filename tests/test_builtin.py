@@ -14,7 +14,7 @@ from PIL import Image
 
 from zsar_cli.digests import sha256_of
 from zsar_cli.errors import ModelError, UsageError
-from zsar_cli.models.builtin import BuiltinModel, expected_features, seen_semantic
+from zsar_cli.models.builtin import BuiltinModel, expected_features, seen_semantic, seen_texts
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.text.encoder import encode_text_groups
@@ -119,8 +119,8 @@ def test_semantic_file_is_what_its_sources_give(minilm_of: Callable[[Sequence[st
     source = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(source)
     labels, texts = source.class_texts()
-    stored_labels, stored, phrases = seen_semantic()
-    assert list(stored_labels) == labels
+    stored_labels, stored, phrases = seen_semantic(minilm())
+    assert list(stored_labels) == labels and seen_texts(stored_labels) == texts
     some = list(range(0, 1000, 20))
     groups = [texts[index] for index in some]
     torch.testing.assert_close(stored[some], encode_text_groups(minilm(), groups), atol=1e-3, rtol=0)

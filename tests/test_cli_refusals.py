@@ -40,6 +40,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["classify", *JOB, "--model", "some.tflite"], "--model some.tflite: a .tflite file does not name its classes"),
     (["classify", *JOB, *BOTH, "--seen-labels", "labels.txt"], "--seen-labels belongs to one model given as a file"),
     (["classify", *JOB, "--seen-labels", "none.txt"], "none.txt: no such label file"),
+    (["classify", *JOB, "--text-encoder", "labs"], "--text-encoder labs: no such name, folder or hub id (org/name); "),
     (["classify", *JOB, "--model", "labse"], "--model labse: is a sentence encoder, which sees no video; give it to"),
     (["classify", *JOB, "--weights", "1,2"], "--weights needs several models"),
     (["classify", *JOB, *BOTH, "--weights", "1,x"], "--weights 1,x: write numbers with commas between them"),

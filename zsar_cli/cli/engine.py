@@ -121,8 +121,9 @@ def check_languages(classifier: Classifier, labels: LabelSet, messages: Messages
         encoders += [member.model.text] if member.bank is not None else []
         for languages in dict.fromkeys(encoder.languages for encoder in encoders):
             if foreign := [label.name for label in foreign_labels(labels, languages)]:
+                known = ", ".join(languages) if len(languages) <= NAMED else f"{len(languages)} languages"
                 messages.warning(
-                    f"{member.model.name} understands labels in {', '.join(languages)} alone; scores mean little for: "
+                    f"{member.model.name} understands labels in {known} alone; scores mean little for: "
                     + some_of(foreign, NAMED)
                 )
 
@@ -156,6 +157,7 @@ def open_classifier(
         "seen_labels": _text(models.seen_labels),
         "prototypes": _text(models.prototypes),
         "bank": models.bank,
+        "text_encoder": models.text_encoder,
         "device": compute.device,
         "precision": compute.precision,
         "runtime": compute.runtime,
@@ -184,11 +186,21 @@ def open_classifier(
 
         kept = library.spec.of([member.model.name for member in classifier.members], library.folder)
         kept.require(spec_of(classifier, [model.width for model in kept.models]), library.folder)
+    if models.text_encoder is not None:
+        _tell_text_encoder(models.text_encoder, classifier, decision, messages)
     for member in classifier.members:
         one = member.model
         by = f" by OpenVINO {one.openvino}" if isinstance(one, RunsOnOpenVINO) and one.openvino else ""
         messages.detail(f"{one.fingerprint} on {one.device}{by}, {len(member.bank or ())} seen classes")
     return classifier
+
+
+def _tell_text_encoder(name: str, classifier: Classifier, decision: DecisionOptions | None, messages: Messages) -> None:
+    """Say what --text-encoder does not reach."""
+    if others := [member.model.name for member in classifier.members if member.text_encoder is None]:
+        messages.info(f"--text-encoder {name}: {', '.join(others)} keeps its own")
+    if decision is not None and decision.calibration == "auto" and classifier.deciding.calibration is None:
+        messages.info(f"--text-encoder {name}: probabilities were not measured with it; 'zsar calibrate' does that")
 
 
 def _names(models: ModelOptions, library: Library | None, messages: Messages) -> list[str]:
@@ -204,7 +216,7 @@ def _names(models: ModelOptions, library: Library | None, messages: Messages) ->
         return models.model
     if library is not None:
         return [model.name for model in library.spec.models]
-    choice = choose_model(models.prototypes)
+    choice = choose_model(models.prototypes, related=models.text_encoder is not None)
     messages.info(choice.said)
     for note in choice.notes:
         messages.warning(note)

@@ -138,6 +138,17 @@ BankMode = Annotated[
         metavar="MODE",
     ),
 ]
+TextEncoderName = Annotated[
+    str | None,
+    option(
+        "--text-encoder",
+        "What relates labels to the classes of a classifier: a sentence encoder of 'zsar models list', a folder or a "
+        "hub id, such as one that knows other languages than English.",
+        panel=MODEL,
+        metavar="NAME",
+        show_default="the packaged one, English",
+    ),
+]
 CacheDir = Annotated[
     Path | None,
     option(
@@ -262,6 +273,7 @@ class ModelOptions:
     seen_labels: SeenLabels = None
     prototypes: Prototypes = None
     bank: BankMode = "extend"
+    text_encoder: TextEncoderName = None
     cache_dir: CacheDir = None
     no_cache: NoCache = False
 

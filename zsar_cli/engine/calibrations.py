@@ -1,7 +1,7 @@
 """Calibrations as files: what they were made for, those that come with the package, and those of a user.
 
     schema: zsar.calibration/1
-    models: [{fingerprint: .., weight: 1.0, bank: .., transfer: {..}}]
+    models: [{fingerprint: .., weight: 1.0, bank: .., transfer: {..}}]    # and text_encoder, if not the packaged one
     calibration: {right: .., right_background: .., ..}        # the fields of `decision.Calibration`
     measured: {videos: .., ..}
 """
@@ -75,6 +75,7 @@ def made_for(classifier: Classifier) -> list[dict[str, Any]]:
             "weight": weight,
             "bank": " + ".join(_about(bank) for bank in (member.bank, member.added) if bank is not None) or None,
             "transfer": asdict(member.transfer),
+            **({} if member.text_encoder is None else {"text_encoder": member.text_encoder}),
         }
         for member, weight in zip(classifier.members, classifier.weights, strict=True)
     ]
@@ -130,10 +131,10 @@ def _require(models: Any, wanted: list[dict[str, Any]], source: str) -> None:
     told = "other models"
     if isinstance(models, list) and [_name(one) for one in models] == [_name(one) for one in wanted]:
         told = next(
-            f"{key} {one.get(key)} of {_name(one)}, now {now[key]}"
+            f"{key} {one.get(key)} of {_name(one)}, now {now.get(key)}"
             for one, now in zip(models, wanted, strict=True)
-            for key in now
-            if one.get(key) != now[key]
+            for key in {**now, **one}
+            if one.get(key) != now.get(key)
         )
     advice = "make one for these by 'zsar calibrate', or give --calibration none"
     raise ConfigError(f"{source}: was made for {told}; {advice}")

@@ -10,7 +10,7 @@ from zsar_cli.errors import PrototypeError, UsageError
 from zsar_cli.labels import LabelSet
 from zsar_cli.models.device import check_device, check_precision, check_runtime
 from zsar_cli.weights.added import ModelFolder, models_folder
-from zsar_cli.weights.catalogue import ALIASES, locate, nameless_classes
+from zsar_cli.weights.catalogue import ALIASES, locate, locate_text, nameless_classes
 
 __all__ = ["check_distinct", "check_models", "check_weights", "named_by_hand"]
 
@@ -27,13 +27,14 @@ def check_models(
     precision: str = "auto",
     runtime: str = "auto",
     models_dir: str | None = None,
+    text_encoder: str | None = None,
 ) -> None:
     """Refuse values of a `ClassifierSpec` that no weights are needed to tell.
 
     Raises:
         UsageError: a value is unknown, or does not go with another.
         LabelError: the label file that names outputs cannot be used.
-        ModelError: a model is not on this machine, or there is no such prototype file.
+        ModelError: a model or the text encoder is not on this machine, or there is no such prototype file.
     """
     if bank not in BANKS:
         raise UsageError(f"--bank {bank}: unknown; allowed: {', '.join(BANKS)}")
@@ -51,6 +52,8 @@ def check_models(
     check_runtime(runtime)
     if prototypes is not None and not Path(prototypes).is_file():
         raise PrototypeError(f"{prototypes}: no such prototype file")
+    if text_encoder is not None:
+        locate_text(text_encoder)
     unnamed = None if seen_labels is None else named_by_hand(names)
     if seen_labels is not None and not Path(seen_labels).is_fifo():  # a pipe can be read once, by who needs the names
         LabelSet.read(seen_labels)

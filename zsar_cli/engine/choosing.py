@@ -21,6 +21,7 @@ __all__ = ["AUTO", "Choice", "choose_model", "cost_of", "extra_of", "fits", "is_
 
 AUTO = "auto"
 BUILTIN = "builtin"
+RELATED = (BUILTIN, "litert", "supervised")  # kinds of models that relate the names of their classes to labels
 PACKAGES = {"openclip": "open_clip", "litert": "ai_edge_litert"}  # what a kind of model needs beside zsar
 PATIENCE = 2.0  # seconds by the clock for a window on the processors of a machine, beyond which a model is too slow
 SHARE = 4  # of the memory: weights take at most one part in so many
@@ -52,17 +53,21 @@ def is_auto(names: Sequence[str] | None) -> bool:
     return not names or list(names) == [AUTO]
 
 
-def choose_model(prototypes: str | os.PathLike[str] | None = None, models_dir: str | None = None) -> Choice:
+def choose_model(
+    prototypes: str | os.PathLike[str] | None = None, models_dir: str | None = None, related: bool = False
+) -> Choice:
     """The model with the best figure among those that are on this machine and can run.
 
     Args:
         prototypes: a prototype file, the model of which goes before all others.
         models_dir: as `ClassifierSpec.models_dir`.
+        related: among those alone that relate names, as `ClassifierSpec.text_encoder` needs.
 
     Raises:
         ModelError: a model that was added is damaged.
     """
-    here = [entry for entry in _ranked() if _is_here(entry, models_dir)]
+    ranked = [entry for entry in _ranked() if not related or entry.kind in RELATED]
+    here = [entry for entry in ranked if _is_here(entry, models_dir)]
     notes = tuple(
         f"{entry.name} is on this machine but needs the extra {extra_of(entry)}" for entry in here if not _runs(entry)
     )
@@ -70,7 +75,7 @@ def choose_model(prototypes: str | os.PathLike[str] | None = None, models_dir: s
     if prototypes is not None and (made_by := _maker(Path(prototypes))):
         usable.sort(key=lambda entry: not _made(entry, made_by))
     best = usable[0]
-    if best.name != BUILTIN or len(usable) > 1:
+    if best.name != BUILTIN or len(usable) > 1 or related:
         assert best.figure is not None
         return Choice(best.name, f"model: {best.name}, {_told(best)}", notes)
     better = recommend(this_machine(gpu=False))

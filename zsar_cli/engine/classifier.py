@@ -27,6 +27,7 @@ from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.text.encoder import encode_labels
 from zsar_cli.text.lexicon import background_actions
+from zsar_cli.text.minilm import MiniLM
 from zsar_cli.transfer.bank import PrototypeBank, mean_prototypes
 from zsar_cli.transfer.compose import compose, compose_beside, toward_examples
 from zsar_cli.transfer.explanation import Explanation, explain
@@ -311,6 +312,13 @@ class ZeroShotClassifier(Classifier):
         """See `TransferSettings`."""
         return self.transfer.sharpness
 
+    @property
+    def text_encoder(self) -> str | None:
+        """Fingerprint of the sentence encoder that relates names, if it is neither the packaged one nor the model's."""
+        own = (None, MiniLM.fingerprint, self.model.fingerprint)
+        used = None if self.bank is None else self.bank.text_encoder
+        return None if used in own else used
+
     def prepare(self, labels: LabelSet, examples: Examples | None = None) -> Labelled:
         """Compose a prototype for each label (see `compose`), and ask the text tower if there is one."""
         labelled = self._from_words(labels)
@@ -448,6 +456,7 @@ class ZeroShotClassifier(Classifier):
                 **self.deciding.described,
                 "decoder": settings.decoder,
                 "sampling": asdict(settings.sampling_of(self.model)),
+                **({} if self.text_encoder is None else {"text_encoder": self.text_encoder}),
                 **({} if examples is None else {"like": examples.described}),
             },
             bank=" + ".join(f"{bank.kind} {bank.digest}" for bank in (self.bank, self.added) if bank) or None,

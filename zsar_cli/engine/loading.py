@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,11 +17,14 @@ from zsar_cli.engine.classifier import Classifier, ZeroShotClassifier
 from zsar_cli.engine.ensemble import Ensemble
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import PrototypeError, UsageError
-from zsar_cli.labels import LabelSet
+from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import HasTextTower, RunsOnOpenVINO, VideoModel
 from zsar_cli.models.device import resolve_device, resolve_openvino, resolve_precision
 from zsar_cli.models.open import load_model
 from zsar_cli.store.cache import CachedTextEncoder, EmbeddingCache
+from zsar_cli.text.encoder import encode_labels
+from zsar_cli.text.minilm import MiniLM
+from zsar_cli.text.sentences import Centred, open_sentences
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.weights.added import ModelFolder, models_folder
@@ -44,6 +47,8 @@ class ClassifierSpec:
         prototypes: a prototype file to use beside ("extend") or in place of ("replace") the bank of the model that
             made it.
         bank: "extend" or "replace".
+        text_encoder: a registered name, a local folder or the hub id of a sentence encoder that relates names in the
+            place of the packaged one, for all models that relate by that.
         transfer, embedding: settings that are not the defaults, for all models.
         calibration, reject: how answers are judged, see `calibrations.deciding_for`.
         cache_dir: a folder for the embedding cache; None keeps no cache.
@@ -58,6 +63,7 @@ class ClassifierSpec:
     runtime: str = "auto"
     prototypes: str | None = None
     bank: str = "extend"
+    text_encoder: str | None = None
     transfer: TransferSettings | None = None
     embedding: EmbedSettings = field(default_factory=EmbedSettings)
     calibration: str = "auto"
@@ -102,7 +108,8 @@ def load(model: str | Sequence[str] = "builtin", **settings: Any) -> Classifier:
     """
     names = (model,) if isinstance(model, str) else tuple(model)
     if AUTO in names and is_auto(names):
-        names = (choose_model(settings.get("prototypes"), settings.get("models_dir")).name,)
+        related = settings.get("text_encoder") is not None
+        names = (choose_model(settings.get("prototypes"), settings.get("models_dir"), related).name,)
     values = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
     if values.get("weights") is not None:
         values["weights"] = tuple(values["weights"])
@@ -113,7 +120,7 @@ def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
     names, weights, prototypes = spec.models, spec.weights, spec.prototypes
     check_models(
         names, weights, spec.seen_labels, prototypes, spec.bank, spec.device, spec.precision, spec.runtime,
-        spec.models_dir,
+        spec.models_dir, spec.text_encoder,
     )  # fmt: skip
     given = PrototypeBank.read(prototypes) if prototypes is not None else None
     outputs = LabelSet.read(spec.seen_labels).names if spec.seen_labels is not None else None
@@ -122,8 +129,12 @@ def _build(spec: ClassifierSpec, warn: Callable[[str], None]) -> Classifier:
     cache = EmbeddingCache(Path(spec.cache_dir), warn) if spec.cache_dir is not None else None
     with remembering(cache):
         models = [_open(name, folder, outputs if name == unnamed else None, spec, cache) for name in names]
+        if spec.text_encoder is not None:
+            _relate_by(spec.text_encoder, models, cache)
     if spec.runtime == "openvino" and not any(isinstance(model, RunsOnOpenVINO) for model in models):
         raise UsageError(f"--runtime openvino: it computes the built-in model alone, not {', '.join(names)}; take auto")
+    if given is not None and spec.text_encoder is not None:
+        given = _named_anew(given, models)
     owner = _owner(given, models, str(prototypes)) if given is not None else None
     members = []
     for one in models:
@@ -161,6 +172,40 @@ def _open(
         if isinstance(model, HasTextTower):
             model.tower = CachedTextEncoder(model.tower, cache)
     return model
+
+
+def _relate_by(name: str, models: Sequence[VideoModel], cache: EmbeddingCache | None) -> None:
+    """Put a sentence encoder in the place of the packaged one, where a model relates names by that.
+
+    Raises:
+        UsageError: none of the models does.
+        ZsarError: see `open_sentences`.
+    """
+    packaged = [model for model in models if model.text.fingerprint == MiniLM.fingerprint]
+    related = [model for model in packaged if not isinstance(model, HasTextTower)]
+    if not related:
+        names = ", ".join(model.name for model in models)
+        raise UsageError(
+            f"--text-encoder {name}: relates the names of a classifier's classes to labels; {names} understands labels "
+            "by the text encoder it was trained with; leave it out, or take --model builtin"
+        )
+    opened = open_sentences(name)
+    encoder = Centred(opened if cache is None else CachedTextEncoder(opened, cache))
+    for model in related:
+        model.text = encoder
+
+
+def _named_anew(given: PrototypeBank, models: Sequence[VideoModel]) -> PrototypeBank:
+    """A bank of class means, whose texts are the names it has, embedded by the encoder of the model that made it.
+
+    Any other bank stays as it is: its names alone would not be what was embedded.
+    """
+    for model in models:
+        encoder, mine = model.text, given.model == model.fingerprint and given.kind == "class means"
+        if mine and given.text_encoder != encoder.fingerprint:
+            semantic = encode_labels(encoder, [Label(name) for name in given.labels])
+            return replace(given, semantic=semantic, text_encoder=encoder.fingerprint)
+    return given
 
 
 def _owner(given: PrototypeBank, models: Sequence[VideoModel], source: str) -> VideoModel:

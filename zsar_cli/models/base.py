@@ -55,7 +55,8 @@ class VideoModel(VideoEncoder, Protocol):
 
     Attributes:
         transfer: how its scores are made unless the user asks for another way.
-        text: the encoder of label text, for relatedness; may be replaced by one with a cache.
+        text: the encoder of label text, for relatedness; may be replaced by one with a cache, and where it is the
+            packaged sentence encoder, by any other before `bank` is asked.
     """
 
     transfer: TransferSettings

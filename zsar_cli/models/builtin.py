@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 
@@ -17,11 +18,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from zsar_cli.digests import digest
+from zsar_cli.errors import ModelError
 from zsar_cli.labels import Label
 from zsar_cli.models.base import FrameModel
 from zsar_cli.models.openvino import OpenVINOLite
 from zsar_cli.networks.efficientnet import VARIANTS, EfficientNetLite, fold_batch_norm
 from zsar_cli.networks.parts import in_parts
+from zsar_cli.plain import read_yaml
 from zsar_cli.text.encoder import TextEncoder
 from zsar_cli.text.minilm import minilm
 from zsar_cli.transfer.bank import PrototypeBank
@@ -30,7 +33,7 @@ from zsar_cli.transfer.scoring import TransferSettings
 from zsar_cli.video.types import Geometry, Sampling
 from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
 
-__all__ = ["BuiltinModel", "expected_features", "seen_semantic"]
+__all__ = ["BuiltinModel", "expected_features", "seen_semantic", "seen_texts"]
 
 VARIANT = "efficientnet-lite2"
 ALGORITHM = 1  # of making embeddings from the weights; another way of making them is another space
@@ -86,7 +89,7 @@ class BuiltinModel(FrameModel):
 
     def bank(self) -> PrototypeBank:
         """The 1000 ImageNet classes: centred rows of the classifier, embeddings of names and activities."""
-        labels, semantic, phrases = seen_semantic()
+        labels, semantic, phrases = seen_semantic(self.text)
         return PrototypeBank(
             labels=labels,
             semantic=semantic,
@@ -101,22 +104,43 @@ class BuiltinModel(FrameModel):
         return None
 
 
-def seen_semantic() -> tuple[tuple[str, ...], Tensor, Tensor]:
-    """Names of the 1000 ImageNet classes, means of the embeddings of their phrases [1000, 384], and the phrases.
+def seen_semantic(encoder: TextEncoder) -> tuple[tuple[str, ...], Tensor, Tensor]:
+    """Names of the 1000 ImageNet classes, means of the embeddings of their phrases [1000, E], and the phrases.
 
-    The phrases are [1000, K, 384]; a class of fewer than K repeats its first. The file is made by
-    examples/maintenance/imagenet_semantic.py from the class names and imagenet_activities.yaml; to embed those 3000
-    phrases anew would cost every first run many seconds.
+    The phrases are [1000, K, E]; a class of fewer than K repeats its first. Those of MiniLM come from a file, made by
+    examples/maintenance/imagenet_semantic.py from the class names and imagenet_activities.yaml; to embed 3000 phrases
+    anew, as for any other encoder, would cost every first run many seconds.
     """
     packaged = resources.files("zsar_cli.models") / "imagenet_semantic.safetensors"
     with resources.as_file(packaged) as path, safe_open(path, framework="pt") as file:
-        labels = tuple(json.loads(file.metadata()["labels"]))
+        about = file.metadata()
+        labels = tuple(json.loads(about["labels"]))
         phrases = torch.nn.functional.normalize(file.get_tensor("phrases").float(), dim=1)
         index = file.get_tensor("index").long()
+    if encoder.fingerprint != about["text_encoder"]:
+        groups = seen_texts(labels)
+        position = {
+            text: number for number, text in enumerate(dict.fromkeys(text for group in groups for text in group))
+        }
+        phrases = encoder.encode(list(position))
+        rows = [torch.tensor([position[text] for text in group]) for group in groups]
+        index = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     given = index >= 0
     index = torch.where(given, index, index[:, :1])
     semantic = torch.nn.functional.normalize((phrases[index] * given[:, :, None]).sum(dim=1), dim=1)
     return labels, semantic, phrases[index]
+
+
+def seen_texts(labels: Sequence[str]) -> list[list[str]]:
+    """The phrases of each of the 1000 ImageNet classes: its name, and what people do where it is in view.
+
+    Args:
+        labels: their names; of those that share one, the second has " (2)" behind it.
+    """
+    packaged = resources.files("zsar_cli.models") / "imagenet_activities.yaml"
+    with resources.as_file(packaged) as path:
+        activities = read_yaml(path, ModelError)
+    return [[re.sub(r" \(\d+\)$", "", name), *activities[number]] for number, name in enumerate(labels)]
 
 
 def expected_features(scale: Tensor, shift: Tensor) -> Tensor:
