@@ -82,7 +82,7 @@ def exercises(dataset: Path, names: Path, cache: Path) -> Bench:
     data = rest_exercises.read_data(dataset, names, cache, minilm())
     return Bench(
         data.features, data.texts, lambda seed: rest_exercises.split_classes(seed, data.classes, UNSEEN),
-        rest_exercises.SHAPE, rest_exercises.CONFIG, rest_exercises.SCORING,
+        data.shape, rest_exercises.CONFIG, rest_exercises.SCORING,
     )  # fmt: skip
 
 
