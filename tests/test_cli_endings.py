@@ -379,7 +379,9 @@ def test_quiet_leaves_errors_alone(zsar_here: Here, folder: Path) -> None:
     assert run.stderr == f"error: bad0.mp4: open failed (pyav): {reason}\n"
 
 
-LINE = re.compile(r"(\d+) of (\d+) videos(, \d+ failed)?(, [\d.e+-]+/s, (\d+ days?, )?\d+:\d\d:\d\d left)?")
+LINE = re.compile(
+    r"(\d+) of (\d+) videos(, \d+ failed)?(, [\d.e+-]+/s, (\d+ days?, )?\d+:\d\d:\d\d left|, \d+:\d\d:\d\d so far)?"
+)
 
 
 @posix
