@@ -11,6 +11,7 @@ from fake_model import SEEN, FakeModel
 from videos import write_video
 
 from zsar_cli import LabelSet, ZeroShotClassifier, load
+from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import InputError, LabelError, PrototypeError, UsageError
 from zsar_cli.transfer.bank import PrototypeBank
 from zsar_cli.transfer.scoring import score_labels
@@ -48,6 +49,19 @@ def test_scores_of_windows_are_averaged_before_labels_compete(classifier: ZeroSh
     expected = dict(zip(["jumping", "sleeping"], powers / powers.sum(), strict=True))
     for prediction in classifier.records([video], labelled)[0].predictions:
         assert prediction.score == pytest.approx(expected[prediction.label], rel=1e-5)
+
+
+def test_a_long_video_is_scored_without_a_copy(classifier: ZeroShotClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(3000, 16, generator=torch.Generator().manual_seed(0))
+    video = Embedding(None, torch.zeros(3000, 2), rows)  # type: ignore[arg-type]
+    seen, own = [], ZeroShotClassifier.score
+    spy = lambda self, given, labelled: seen.append(given[0]) or own(self, given, labelled)  # noqa: E731
+    monkeypatch.setattr(ZeroShotClassifier, "score", spy)
+    labelled = classifier.prepare(LabelSet.from_names(["a", "b"]))
+    (found,) = classifier.similarities([(video,)], labelled)
+    assert seen[0] is rows
+    parts = [classifier._score(part, labelled) for part in torch.split(rows, 1024)]
+    assert torch.equal(found, torch.cat(parts).mean(dim=0))
 
 
 def test_several_paths_give_records_in_order_and_failures_as_values(classifier: ZeroShotClassifier, home: Path) -> None:

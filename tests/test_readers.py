@@ -7,12 +7,14 @@ import pickle
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -267,6 +269,17 @@ def test_key_frames_are_nearest_and_the_result_says_how_far_off(decoder: str, tm
 # What the index of an MP4 or MOV tells, and what it does not: a list that cuts frames off, open groups, gaps.
 IN_INDEX = ("h264_mp4", "h264_b_frames_mp4", "h264_long_mp4", "rotated_90_mp4", "prores_alpha_mov")
 NOT_IN_INDEX = ("edit_list_mp4", "one_frame_mp4", "h264_one_gop_mov", "h264_b_frames_mkv", "h264_b_frames_ts")
+
+
+def test_the_times_of_many_packets_take_little_memory() -> None:
+    about = {"size": 1, "duration": 1, "is_keyframe": False, "is_discard": False}
+    packets = (SimpleNamespace(pts=10**9 + number, dts=10**9 + number, **about) for number in range(100_000))
+    tracemalloc.start()
+    found = pyav_source._Packets(packets)  # type: ignore[arg-type]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.pts) == 100_000 and peak < 10_000_000
+
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith(("_mp4", "_mov", "_mkv", "_ts"))])

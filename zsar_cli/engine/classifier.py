@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -365,7 +366,13 @@ class ZeroShotClassifier(Classifier):
         most = AT_ONCE
         if isinstance(self.model, ConditionsText) and labelled.text is not None:  # its labels are [N, U, D]
             most = min(most, CONDITIONED // labelled.text.numel())
-        return torch.cat([self._score(part, labelled) for part in torch.split(own, max(most, 1))])
+        parts = (self._score(part, labelled) for part in torch.split(own, max(most, 1)))
+        first = next(parts)
+        result, end = first.new_empty(len(own), first.shape[1]), 0
+        for part in chain([first], parts):  # not `cat`, for which all would stand here twice
+            end += len(part)
+            result[end - len(part) : end] = part
+        return result
 
     def _score(self, rows: Tensor, labelled: Labelled) -> Tensor:
         visual, text = self._seen_by(rows, labelled.text)
@@ -375,8 +382,9 @@ class ZeroShotClassifier(Classifier):
 
     def similarities(self, videos: Sequence[Views], labelled: Labelled) -> Tensor:
         """Similarity of videos to each label, [V, U]: of their windows, aggregated."""
-        counts = [len(own.windows) for (own,) in videos]
-        rows = self.score([torch.cat([own.windows for (own,) in videos])], labelled)
+        windows = [own.windows for (own,) in videos]
+        counts = [len(own) for own in windows]
+        rows = self.score([windows[0] if len(windows) == 1 else torch.cat(windows)], labelled)  # no copy of a long one
         if len(rows) == len(videos):  # a window each: nothing to aggregate
             return rows
         return torch.stack([aggregate(part, self.transfer.aggregate) for part in torch.split(rows, counts)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -62,15 +63,26 @@ class Damage:
         self.first = self.first or getattr(error, "strerror", None) or str(error)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One packet's times, in the stream's unit."""
+class _Packets:
+    """The packets' times in the stream's unit, as arrays: a film of hours has hundreds of thousands."""
 
-    pts: int | None
-    dts: int | None
-    duration: int
-    is_key: bool
-    is_discard: bool
+    _NONE = -(2**63)
+
+    def __init__(self, packets: Iterable[av.Packet[VideoStream]]) -> None:
+        pts, dts, lengths, flags = array("q"), array("q"), array("q"), array("b")
+        for packet in packets:
+            if packet.size:
+                pts.append(self._NONE if packet.pts is None else packet.pts)
+                dts.append(self._NONE if packet.dts is None else packet.dts)
+                lengths.append(packet.duration or 0)
+                flags.append(packet.is_keyframe + 2 * packet.is_discard)
+        self.pts, self.dts, self.lengths = (np.array(column, dtype=np.int64) for column in (pts, dts, lengths))
+        kinds = np.array(flags)
+        self.is_key, self.is_discard = kinds & 1 > 0, kinds & 2 > 0
+
+    def all_have(self, times: NDArray[np.int64]) -> bool:
+        """Whether each packet has its time."""
+        return bool((times != self._NONE).all())
 
 
 @dataclass(frozen=True)
@@ -315,40 +327,32 @@ def as_fraction(number: Any) -> Fraction | None:
 
 def scan(source: Source) -> Timeline:
     """Read every packet's times. No decoding: about 0.1 s for ten minutes of video."""
-    stream, rows = source.stream, list[_Row]()
-    for packet in source.packets():
-        if packet.size:
-            length = packet.duration or 0
-            rows.append(_Row(packet.pts, packet.dts, length, packet.is_keyframe, packet.is_discard))
-    if all(row.is_discard for row in rows):
+    stream, packets = source.stream, _Packets(source.packets())
+    if packets.is_discard.all():
         raise InputError(source.path, "decode", "it holds no video data", NAME)
     reorders = bool(stream.codec_context.has_b_frames)
     guessed = reorders and source.kind in _NO_PRESENTATION_TIMES
-    if not guessed and all(row.pts is not None for row in rows):
-        return _timeline(source, [row.pts or 0 for row in rows], rows, trusted=True)
-    if all(row.dts is not None for row in rows):
-        return _timeline(source, [row.dts or 0 for row in rows], rows, trusted=False)
+    if not guessed and packets.all_have(packets.pts):
+        return _timeline(source, packets.pts, packets, trusted=True)
+    if packets.all_have(packets.dts):
+        return _timeline(source, packets.dts, packets, trusted=False)
     rate = as_fraction(stream.average_rate) or as_fraction(stream.guessed_rate) or Fraction(25)
-    starts = np.arange(len(rows), dtype=np.int64)
-    return Timeline(starts, starts[:1], len(rows), 1 / rate, trusted=False, nominal=True)
+    starts = np.arange(len(packets.pts), dtype=np.int64)
+    return Timeline(starts, starts[:1], len(starts), 1 / rate, trusted=False, nominal=True)
 
 
-def _timeline(source: Source, times: list[int], rows: list[_Row], trusted: bool) -> Timeline:
+def _timeline(source: Source, times: NDArray[np.int64], packets: _Packets, trusted: bool) -> Timeline:
     unit = as_fraction(source.stream.time_base) or Fraction(1, 90000)
     # An edit list puts what is cut off the start before time 0: a player does not show it.
-    edited = "mp4" in source.kind and max(times) >= 0
-    shown = {
-        time: row.duration
-        for time, row in zip(times, rows, strict=True)
-        if not row.is_discard and not (edited and time < 0)
-    }
-    if not shown:
+    edited = "mp4" in source.kind and times.max() >= 0
+    shown = ~packets.is_discard & ((times >= 0) | (not edited))
+    if not shown.any():
         raise InputError(source.path, "decode", "its edit list shows no frame at all", NAME)
-    starts = np.array(sorted(shown), dtype=np.int64)
-    keys = np.unique(np.array([t for t, row in zip(times, rows, strict=True) if row.is_key], dtype=np.int64))
+    starts, keys = np.unique(times[shown]), np.unique(times[packets.is_key])
     usual = int(np.median(np.diff(starts))) if len(starts) > 1 else 0
     rate = as_fraction(source.stream.average_rate)
-    last = shown[int(starts[-1])] or usual or (round(1 / (rate * unit)) if rate else 1)
+    length = int(packets.lengths[shown & (times == starts[-1])][-1])
+    last = length or usual or (round(1 / (rate * unit)) if rate else 1)
     return Timeline(starts, keys, int(starts[-1]) + max(last, 1), unit, trusted, claimed=_claimed(source))
 
 
