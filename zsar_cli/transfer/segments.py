@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zsar_cli.records import Segment
 from zsar_cli.settings import Count, Positive, Weight, settings
 
-__all__ = ["SegmentSettings", "above_level", "cells", "find_segments"]
+__all__ = ["SegmentSettings", "above_level", "cells", "find_segments", "level_and_spread", "segments_in"]
 
 Array = NDArray[np.float64]
 _NORMAL = 1.4826  # a normal distribution's standard deviation is this times its median absolute deviation
@@ -72,13 +72,25 @@ def find_segments(
     Returns:
         segments in the order of their starts, never outside the first and the last of `borders`.
     """
-    scores = above_level(similarity, how.floor)
+    return segments_in(above_level(similarity, how.floor), similarity, borders, scenes, labels, how)
+
+
+def segments_in(
+    scores: Array, similarity: Array, borders: Array, scenes: NDArray[np.int64], labels: Sequence[str],
+    how: SegmentSettings, begin: float | None = None,
+) -> tuple[Segment, ...]:  # fmt: skip
+    """As `find_segments`, of windows whose scores are known, see `above_level`.
+
+    Args:
+        begin: seconds, where the video begins, if that is before these windows.
+    """
     means = np.add.reduceat(scores, scenes[:-1], axis=0) / np.diff(scenes)[:, None]
+    within = float(borders[0] if begin is None else begin), float(borders[-1])
     found: list[Segment] = []
     for column, label in enumerate(labels):
         runs = [(int(scenes[first]), int(scenes[end])) for first, end in _around_peaks(means[:, column], how)]
         values = scores[:, column], similarity[:, column]
-        segments = [_segment(label, run, *values, borders, how.pad) for run in _shaped(runs, borders, how)]
+        segments = [_segment(label, run, *values, borders, how.pad, within) for run in _shaped(runs, borders, how)]
         found += sorted(segments, key=lambda segment: -segment.score)[: how.max_per_label]
     return tuple(sorted(found, key=lambda segment: (segment.start, segment.end, labels.index(segment.label))))
 
@@ -89,10 +101,16 @@ def above_level(similarity: Array, floor: float) -> Array:
     The level is the median over windows and the spread the median absolute deviation, as a standard deviation and
     `floor` or more: neither follows what happens in less than half of the video.
     """
+    level, spread = level_and_spread(similarity, floor)
+    result: Array = (similarity - level) / spread
+    return result
+
+
+def level_and_spread(similarity: Array, floor: float) -> tuple[Array, Array]:
+    """What `above_level` measures by, [U] each."""
     level = np.median(similarity, axis=0)
     spread = _NORMAL * np.median(np.abs(similarity - level), axis=0)
-    result: Array = (similarity - level) / np.maximum(spread, floor)
-    return result
+    return level, np.maximum(spread, floor)
 
 
 def cells(spans: Array) -> Array:
@@ -128,13 +146,16 @@ def _shaped(runs: Sequence[tuple[int, int]], borders: Array, how: SegmentSetting
     return _joined(whole, borders, 2 * how.pad, touching=how.pad > 0)
 
 
-def _segment(label: str, run: tuple[int, int], scores: Array, similarity: Array, borders: Array, pad: float) -> Segment:
+def _segment(
+    label: str, run: tuple[int, int], scores: Array, similarity: Array, borders: Array, pad: float,
+    within: tuple[float, float],
+) -> Segment:  # fmt: skip
     first, end = run
     peak = first + int(np.argmax(scores[first:end]))
     return Segment(
         label,
-        start=float(max(borders[first] - pad, borders[0])),
-        end=float(min(borders[end] + pad, borders[-1])),
+        start=float(max(borders[first] - pad, within[0])),
+        end=float(min(borders[end] + pad, within[1])),
         score=float(scores[first:end].mean()),
         similarity=float(similarity[first:end].mean()),
         peak=float((borders[peak] + borders[peak + 1]) / 2),
