@@ -183,6 +183,11 @@ class VideoRecord:
         }
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the video is being read still: more records of it follow, the last with what is known of the file."""
+        return self.facts is None and self.error is None
+
+    @property
     def partial(self) -> Partial | None:
         """Set where the file is damaged and only part of it was read."""
         return self.facts.partial if self.facts is not None else None

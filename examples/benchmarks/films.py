@@ -8,6 +8,10 @@ a film of 6 to 10; a third of the labels is not asked for, and their clips are c
 Black lies between some clips, and every clip keeps its own frame rate. With --films the films, and the truth as
 ActivityNet's JSON, are kept in a folder.
 
+With --stream the films of each half are joined to one instead, in three orders, and `zsar localize --stream` is
+compared with `zsar localize` on that, a line for each half; with --longer every third action lasts so many times as
+long, by its windows again and again.
+
 Printed: mAP at tIoU 0.5 and over 0.3:0.1:0.7, and F1 at 0.5 of all segments, on one half of the films with what was
 chosen on the other. The naive ways: the best label of every window, equal neighbours merged; and one threshold for all
 labels and films on similarity, chosen for the best mAP.
@@ -40,6 +44,7 @@ from zsar_cli.labels import LabelSet
 from zsar_cli.transfer.scenes import scene_borders
 from zsar_cli.transfer.segments import SegmentSettings, cells, find_segments
 from zsar_cli.transfer.shots import at_cuts
+from zsar_cli.transfer.stream import SegmentStream
 
 WIDTH, HEIGHT, LONGEST = 320, 240, 12.0  # pixels; seconds of a clip
 THRESHOLDS = np.arange(-1.0, 6.01, 0.25)  # of similarity
@@ -71,6 +76,8 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=4.0)
     parser.add_argument("--stride", type=float, default=2.0)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--longer", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.films or Path(scratch)
@@ -78,7 +85,10 @@ def main() -> None:
             folder.mkdir(exist_ok=True)
             make_films(given.manifests, folder, random.Random(given.seed))
         films, labels = embedded(folder, given)
-        report(films, labels)
+        if given.stream:
+            report_stream(films, labels, given.longer)
+        else:
+            report(films, labels)
 
 
 # --- films ---
@@ -205,6 +215,55 @@ def report(films: Sequence[Film], labels: Sequence[str]) -> None:
     show("zsar localize --shots", [measure(half, labels, found_in_shots) for half in halves])
 
 
+def report_stream(films: Sequence[Film], labels: Sequence[str], longer: int) -> None:
+    """Both ways on films of a half joined to one."""
+    print(f"{'':38}{'mAP@0.5':>10}{'mAP@0.3:0.7':>13}{'F1@0.5':>8}{'segments':>10}")
+    for number, half in enumerate((films[0::2], films[1::2]), start=1):
+        orders = [random.Random(seed).sample(half, len(half)) for seed in range(3)]
+        whole = [joined([lengthened(film, longer) for film in order]) for order in orders]
+        name = f"half {number}, {len(whole[0].spans)} windows:"
+        show(f"{name:24}{'whole':14}", [measure([film], labels, found) for film in whole])
+        show(f"{name:24}{'--stream':14}", [measure([film], labels, found_in_stream) for film in whole])
+        print(f"{name:24}first segment after windows {', '.join(str(first_closed(film, labels)) for film in whole)}")
+
+
+def lengthened(film: Film, times: int) -> Film:
+    """Every third action lasts so many times as long: its windows come again and again."""
+    if times == 1:
+        return film
+    middles, truth, chosen, position = film.spans.mean(axis=1), [], list[int](), 0
+    for number, one in enumerate(sorted(film.truth, key=lambda one: one.start)):
+        inside = np.flatnonzero((middles >= one.start) & (middles < one.end)).tolist()
+        if inside:
+            chosen += range(position, inside[0])
+            begin, position = len(chosen), inside[-1] + 1
+            chosen += inside * (1 if number % 3 else times)
+            truth.append((one.label, begin, len(chosen)))
+    chosen += range(position, len(middles))
+    starts = (film.spans[1, 0] - film.spans[0, 0]) * np.arange(len(chosen))
+    spans = np.stack([starts, starts + film.spans[0, 1] - film.spans[0, 0]], axis=1)
+    borders = cells(spans)
+    happens = tuple(Timed(label, borders[first], borders[end]) for label, first, end in truth)
+    return Film(film.name, film.similarity[chosen], spans, film.visual[chosen], happens, np.zeros(0))
+
+
+def joined(films: Sequence[Film]) -> Film:
+    """One after the other."""
+    ends = np.cumsum([0.0, *(film.spans[-1, 1] for film in films)]).tolist()
+    return Film(
+        "joined",
+        np.concatenate([film.similarity for film in films]),
+        np.concatenate([film.spans + end for film, end in zip(films, ends, strict=False)]),
+        np.concatenate([film.visual for film in films]),
+        tuple(
+            one._replace(start=one.start + end, end=one.end + end)
+            for film, end in zip(films, ends, strict=False)
+            for one in film.truth
+        ),
+        np.zeros(0),
+    )
+
+
 def show(name: str, measures: Sequence[tuple[float, ...]]) -> None:
     """The mean of both halves."""
     precision, mean, f1, count = np.mean(measures, axis=0)
@@ -240,6 +299,21 @@ def found(film: Film, labels: Sequence[str], shots: bool = False) -> list[Timed]
 def found_in_shots(film: Film, labels: Sequence[str]) -> list[Timed]:
     """As the command does with --shots."""
     return found(film, labels, shots=True)
+
+
+def found_in_stream(film: Film, labels: Sequence[str]) -> list[Timed]:
+    """As the command does with --stream."""
+    stream = SegmentStream(labels, SegmentSettings())
+    rows = zip(film.visual, film.similarity, film.spans.tolist(), strict=True)
+    segments = [one for visual, values, span in rows for one in stream.add(visual, values, *span)]
+    return [Timed(one.label, one.start, one.end, one.similarity) for one in (*segments, *stream.end())]
+
+
+def first_closed(film: Film, labels: Sequence[str]) -> int:
+    """How many windows --stream reads until it writes a segment."""
+    stream = SegmentStream(labels, SegmentSettings())
+    rows = zip(film.visual, film.similarity, film.spans.tolist(), strict=True)
+    return next((stream.count for visual, values, span in rows if stream.add(visual, values, *span)), len(film.spans))
 
 
 def best_label(film: Film, labels: Sequence[str]) -> list[Timed]:

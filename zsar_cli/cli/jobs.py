@@ -221,7 +221,8 @@ def run_job(
     """Write each record as it is ready; returns the exit code.
 
     Args:
-        records: one for each of the inputs, in their order; what the writer has from before is not among them.
+        records: one for each of the inputs, in their order, and before it perhaps others of the same video (see
+            `VideoRecord.goes_on`); what the writer has from before is not among them.
         classifier, writer: closed in the end.
         done: what a video is that did not fail, such as "classified".
         endless: whether inputs are added as they arrive, so that nobody knows how far the job is.
@@ -253,11 +254,16 @@ def _write_each(
     records: Iterator[VideoRecord], writer: RecordWriter, counts: _Counts, stop: StopOptions,
     messages: Messages, progress: Progressing, shown: bool,
 ) -> None:  # fmt: skip
+    found = False  # of a video that is being read, whether a segment was written
     for record in records:
         writer.write(record)
+        if record.goes_on:
+            found = True
+            continue
         counts.add(record)
         progress.advance(failed=record.error is not None)
-        _tell(record, messages, shown)
+        _tell(record, messages, shown, found)
+        found = False
         counts.thin += _tell_thin(record, messages, again=counts.thin > 0)
         if _too_many(counts.summary.failed, stop, messages):
             return
@@ -296,14 +302,14 @@ def _too_many(failed: int, stop: StopOptions, messages: Messages) -> bool:
     return False
 
 
-def _tell(record: VideoRecord, messages: Messages, shown: bool) -> None:
-    """Name failures and damage on stderr, unless the same screen shows them already."""
+def _tell(record: VideoRecord, messages: Messages, shown: bool, found: bool) -> None:
+    """Name failures and damage on stderr, unless the same screen shows them already; and where nothing was `found`."""
     if record.error is not None and not shown:
         by = f" ({record.error.decoder})" if record.error.decoder else ""
         messages.error(f"{record.path}: {record.error.stage} failed{by}: {record.error.reason}")
     elif record.partial is not None and not shown:
         messages.warning(f"{record.path}: only {record.partial.share:.0%} was read: {record.partial.reason}")
-    elif record.segments is not None and not record.segments and not shown:
+    elif record.segments is not None and not (record.segments or found or shown):
         messages.info(f"{record.path}: no segment: nothing stands out from the rest of it (--onset, --window)")
     elif record.predictions:
         messages.detail(f"{record.path}: {record.predictions[0].label}")

@@ -59,6 +59,13 @@ Shots = Annotated[
     option("--shots", "Begin scenes where the film is cut: for edited film; every frame is read once more for it.",
            panel=SEGMENTS),
 ]  # fmt: skip
+Stream = Annotated[
+    bool,
+    option("--stream", "Write each segment as soon as it is over, about a minute behind what is read, judged by what "
+           "came before it: for long files; as JSON Lines, CSV or TSV, by one model and one process, without the "
+           "cache.", panel=SEGMENTS),
+]  # fmt: skip
+STREAMED = ("jsonl", "csv", "csv-long", "tsv")  # formats that hold segments in any order, a piece at a time
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ def localize(
     config: options.Config = None,
     *,
     segments: SegmentOptions,
+    stream: Stream = False,
     models: options.ModelOptions,
     compute: options.ComputeOptions,
     reading: options.VideoOptions,
@@ -123,6 +131,9 @@ def localize(
     format = check_format(format, segments=True) if format else format_for(target.output, segments=True)
     target.check(format)
     library, inputs = find_videos(paths, target.resume)
+    if stream:
+        _check_stream(how, format, target.resume, library is not None, models, reading, decision)
+        reading = replace(reading, workers=1)
     if how.shots and (library is not None or reading.fast):
         raise UsageError(f"--shots compares all frames, and {'a library keeps' if library else '--fast reads'} few")
     named = [item if isinstance(item, str) else item.path for item in inputs]
@@ -135,12 +146,35 @@ def localize(
     if (window := sampling.get("window")) is not None:
         whence = "(--window, --stride)" if library is None else "in the library"
         messages.info(f"windows of {window:g} s, one every {sampling.get('stride') or window:g} s {whence}")
-    run = replace(run, settings={**run.settings, "segments": asdict(how)})
-    from zsar_cli.engine.localizing import localize_each
+    run = replace(run, settings={**run.settings, "segments": asdict(how), **({"stream": True} if stream else {})})
+    from zsar_cli.engine.localizing import localize_each, localize_stream
     from zsar_cli.engine.shots import cuts_of
 
     writer, todo = target.open(format, run, inputs, classifier, messages)
+    if stream:
+        records = localize_stream(classifier, todo, labelled, how)
+        return run_job(records, todo, classifier, writer, stop, messages, "localized")
     videos = videos_of(classifier, library, todo)
     cuts = cuts_of(classifier.pipeline, todo) if how.shots else ()
     records = localize_each(classifier, videos, labelled, how, cuts)
     return run_job(records, todo, classifier, writer, stop, messages, "localized")
+
+
+def _check_stream(
+    how: SegmentSettings, format: str, resume: bool, stored: bool, models: options.ModelOptions,
+    reading: options.VideoOptions, decision: options.DecisionOptions,
+) -> None:  # fmt: skip
+    """Raises UsageError where --stream cannot go with what else was asked for."""
+    several = len(models.model or ())
+    refused = (
+        (format not in STREAMED, f"{format} is written in one piece: give -f or -o one of {', '.join(STREAMED)}"),
+        (resume, "--resume goes on behind whole videos, and a stream may end within one"),
+        (stored, "a library is read in seconds, and needs none"),
+        (how.max_per_label is not None, "--max-per-label compares all segments of a video"),
+        (how.shots, "--shots reads all of a video before"),
+        (several > 1, f"{several} models may read a video one after the other: name one"),
+        ((reading.workers or 1) > 1, f"--workers {reading.workers} would share a video out: one process reads it"),
+        (decision != options.DecisionOptions(), "--reject and --calibration are for whole videos"),
+    )
+    if (why := next((reason for so, reason in refused if so), None)) is not None:
+        raise UsageError(f"--stream: {why}")

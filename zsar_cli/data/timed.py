@@ -172,13 +172,31 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]] | Mapping[str, A
         known = ", ".join((".json", ".jsonl", *SHEETS))
         raise UsageError(f"{path}: results are read as one of {known}, not {kind}; -o FILE.jsonl writes them")
     if kind == ".jsonl":
-        return [_named(path, record) for record in _lines(path)]
+        return _whole([_named(path, record) for record in _lines(path)])
     document = _mapping(read_json(path, UsageError), path)
     results = document.get("results")
     if "schema" in document and isinstance(results, list):
         named = [_named(path, record) for record in results]
         return [(name, {"run": document.get("run"), **record}) for name, record in named]
     return _mapping(results, path, '"results"')
+
+
+def _whole(records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Records of which those of one video that `zsar localize --stream` wrote are one, with all their segments."""
+    result: list[tuple[str, Mapping[str, Any]]] = []
+    streamed: dict[str, int] = {}  # where the record of a video is
+    for name, record in records:
+        run = record.get("run")
+        settings = run.get("settings") if isinstance(run, Mapping) else None
+        place = len(result)
+        if isinstance(settings, Mapping) and settings.get("stream"):
+            place = streamed.setdefault(name, place)
+        if place == len(result):
+            result.append((name, record))
+        else:
+            before = result[place][1].get("segments") or []
+            result[place] = name, {**record, "segments": [*before, *(record.get("segments") or [])]}
+    return result
 
 
 def _tabled(path: Path) -> list[tuple[str, Mapping[str, Any]]]:

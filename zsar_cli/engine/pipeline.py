@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from zsar_cli.digests import FileState, digest
 from zsar_cli.engine.encoding import encode, stacked
 from zsar_cli.engine.machine import processors
 from zsar_cli.engine.memory import give_back
-from zsar_cli.errors import InputError
+from zsar_cli.errors import InputError, UsageError
 from zsar_cli.models.base import VideoEncoder
 from zsar_cli.store.cache import EmbeddingCache
 from zsar_cli.video.assembly import together
@@ -149,6 +150,56 @@ class Pipeline:
             yield from job.in_order()
         finally:
             events.close()
+
+    def stream(self, path: str) -> Iterator[tuple[Tensor, Tensor] | VideoFacts]:
+        """The windows of one file in their order, as soon as each is encoded, and then what is known of the file.
+
+        Nothing is kept of them here, and the cache is neither asked nor added to.
+
+        Yields:
+            spans float64 [n, 2] in seconds and vectors float32 [n, D] of some windows; last the facts.
+
+        Raises:
+            InputError: the file cannot be read on, or its vectors are not finite.
+            UsageError: there are several models, which may look at it one after the other, or several decode processes,
+                which would share it.
+        """
+        if len(self.models) > 1 or self.workers > 1:
+            raise UsageError(
+                f"a video is streamed by one model and one decode process, not {len(self.models)} and {self.workers}"
+            )
+        known: list[str | None] = [None]
+
+        def choose(number: int, path: str, content: str | None) -> tuple[int, ...]:
+            known[0] = content
+            return (0,)
+
+        since = 0
+        with closing(self._decoders().stream([path], choose, hashes=self.settings.hashes, ahead=1)) as events:
+            for _, event in events:
+                if isinstance(event, InputError):
+                    raise event
+                if event is None:
+                    continue
+                assert event.content is not None  # nothing is read again that one process reads alone
+                if isinstance(event.content, VideoFacts):
+                    yield replace(event.content, content=known[0])
+                    continue
+                rows = self.encode(0, event.content)
+                if (wrong := next((row for row in rows if isinstance(row, str)), None)) is not None:
+                    raise InputError(path, "model", wrong)
+                yield _spans(event.content), torch.stack([row for row in rows if isinstance(row, Tensor)])
+                since += len(rows)
+                if since >= GIVE_BACK:
+                    since = 0
+                    give_back()
+
+    def encode(self, model: int, batch: WindowBatch) -> list[Tensor | str]:
+        """What a model makes of windows: a vector [D] for each, or why there is none."""
+        encoder = self.models[model]
+        frames, shown = stacked(batch.frames, encoder.device), torch.from_numpy(batch.shown)
+        with self.computing:
+            return encode(encoder, frames, shown, self.batch_size)
 
     def close(self) -> None:
         """End the decode processes and close the cache; both come back when they are needed."""
@@ -319,11 +370,7 @@ class _Job:
         return number in self._files and self._files[number].known[model] is None
 
     def _encode(self, model: int, parts: list[tuple[int, WindowBatch]]) -> None:
-        whole = together([part for _, part in parts])
-        encoder = self._pipeline.models[model]
-        frames, shown = stacked(whole.frames, encoder.device), torch.from_numpy(whole.shown)
-        with self._pipeline.computing:
-            results = encode(encoder, frames, shown, self._pipeline.batch_size)
+        results = self._pipeline.encode(model, together([part for _, part in parts]))
         for number, part in parts:
             mine, results = results[: len(part.windows)], results[len(part.windows) :]
             wrong = next((one for one in mine if isinstance(one, str)), None)
@@ -333,7 +380,7 @@ class _Job:
                 del self._files[number]
                 self._finish(number, InputError(file.path, "model", wrong))
                 continue
-            spans = torch.tensor([[window.start, window.end] for window in part.windows], dtype=torch.float64)
+            spans = _spans(part)
             vectors = torch.stack([one for one in mine if isinstance(one, Tensor)])
             file.parts[model].append((spans, vectors))
             if self._watch is not None:
@@ -380,6 +427,11 @@ class _Job:
             self._next += 1
             self.held -= _size(result)
             yield result
+
+
+def _spans(batch: WindowBatch) -> Tensor:
+    """float64 [n, 2], seconds."""
+    return torch.tensor([[window.start, window.end] for window in batch.windows], dtype=torch.float64)
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -221,6 +221,11 @@ class _Settings:
     def check(self, file: Path, record: Mapping[str, Any]) -> None:
         """Raises UsageError where a record was made with other settings; names each, old and new, and what to do."""
         old = record["run"]
+        if isinstance(old.get("settings"), Mapping) and old["settings"].get("stream"):
+            raise UsageError(
+                f"{file}: was written by --stream, and no other job goes on with it; name another file, or make all of "
+                "it anew with --overwrite"
+            )
         found = [one for key in _DECISIVE for one in _differences(key, old.get(key), self._run[key])]
         if record["error"] is None:
             found += _differences("predictions", len(record["predictions"]), self._predictions)

@@ -94,6 +94,7 @@ class DecodePool:
         choose: Choose | None = None,
         hold: Callable[[], bool] = lambda: False,
         hashes: str = "sampled",
+        ahead: int | None = None,
     ) -> Generator[tuple[int, Part | InputError | Ready | None], None, None]:
         """Decodes files side by side and gives their windows when they are ready, those of different files mixed.
 
@@ -108,11 +109,12 @@ class DecodePool:
                 (None where it cannot be read); returns which views to decode. None decodes all and digests nothing.
             hold: while it is true and any file is under way, no further one is begun.
             hashes: see `content.content_digest`.
+            ahead: how many parts may wait to be taken; None lets two for each process.
 
         Raises:
             ZsarError: the reader refused the settings rather than the file, such as an unknown decoder.
         """
-        events: queue.Queue[Event | ZsarError] = queue.Queue(2 * len(self._workers))
+        events: queue.Queue[Event | ZsarError] = queue.Queue(ahead or 2 * len(self._workers))
         stopped = threading.Event()
         numbered = enumerate(paths)
         under_way, exhausted = 0, False
