@@ -1,11 +1,13 @@
 """What the length of a file costs: memory, and the time until its first windows are there.
 
     python examples/benchmarks/long_video.py --hours 3 -- --window 4 --stride 4 --precision bf16
+    python examples/benchmarks/long_video.py --command localize -- --stream --format jsonl
 
 Makes two files of moving shapes, 240 lines high unless --height says otherwise, of 30 seconds and of that many hours,
-by copying the packets of one encoded piece, and runs `zsar classify` on each with the options behind `--`. Printed for
-each: the peak of the resident memory of all processes of the job together, seconds until the first windows were
-encoded, seconds in all, times real time.
+by copying the packets of one encoded piece, and runs `zsar classify`, or another command, on each with the options
+behind `--`. Printed for each: the peak of the resident memory of all processes of the job together, seconds until the
+first windows were encoded, seconds in all, times real time. With --workers 1 behind `--` both files are read by one
+process; without it several share the long one.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ RATE, PIECE = 25, 30  # frames per second; seconds of the piece that is repeated
 FIRST = """
 import sys, time
 from zsar_cli.engine import pipeline
-begin, take = time.time(), pipeline._Job._encode
-def timed(self, model, parts):
-    take(self, model, parts)
-    pipeline._Job._encode = take
+begin, take = time.time(), pipeline.Pipeline.encode
+def timed(self, model, batch):
+    pipeline.Pipeline.encode = take
+    rows = take(self, model, batch)
     print(f"first {time.time() - begin:.1f}", file=sys.stderr, flush=True)
-pipeline._Job._encode = timed
+    return rows
+pipeline.Pipeline.encode = timed
 from zsar_cli.__main__ import main
 main()
 """
@@ -41,7 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--height", type=int, default=240, help="lines; 4 : 3")
-    parser.add_argument("options", nargs="*", help="of zsar classify, after --")
+    parser.add_argument("--command", choices=("classify", "localize"), default="classify")
+    parser.add_argument("options", nargs="*", help="of the command, after --")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         piece = Path(folder) / "piece.mp4"
@@ -50,7 +54,7 @@ def main() -> None:
         for seconds in (PIECE, round(arguments.hours * 3600 / PIECE) * PIECE):
             target = Path(folder) / f"{seconds}.mp4"
             repeat(piece, target, seconds // PIECE)
-            rows.append((seconds, *measure(target, arguments.options)))
+            rows.append((seconds, *measure(target, arguments.command, arguments.options)))
     print(f"{'seconds':>8}{'peak MiB':>10}{'first s':>9}{'all s':>8}{'x real time':>12}")
     for seconds, peak, first, taken in rows:
         print(f"{seconds:>8}{peak:>10.0f}{first:>9.1f}{taken:>8.1f}{seconds / taken:>12.1f}")
@@ -91,9 +95,9 @@ def repeat(piece: Path, target: Path, times: int, seconds: int = PIECE) -> None:
                 out.mux(packet)
 
 
-def measure(video: Path, options: list[str]) -> tuple[float, float, float]:
+def measure(video: Path, name: str, options: list[str]) -> tuple[float, float, float]:
     """Peak MiB of the whole tree of processes, seconds until the first windows, seconds in all."""
-    command = [sys.executable, "-c", FIRST, "classify", str(video), "--label", "skating", "--label", "cooking"]
+    command = [sys.executable, "-c", FIRST, name, str(video), "--label", "skating", "--label", "cooking"]
     begin, peak, first = time.perf_counter(), 0.0, float("nan")
     with tempfile.TemporaryFile("w+") as log:
         job = subprocess.Popen([*command, "--no-cache", *options], stderr=log, stdout=subprocess.DEVNULL)
@@ -114,19 +118,22 @@ def resident(root: int) -> float:
     """MiB of a process and all below it (Linux)."""
     parents: dict[int, list[int]] = {}
     sizes: dict[int, int] = {}
+    programs: dict[int, bytes] = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+            program = (status.parent / "cmdline").read_bytes()
         except OSError:
             continue
         number = int(status.parent.name)
         parents.setdefault(int(fields["PPid"]), []).append(number)
-        sizes[number] = int(fields.get("VmRSS", "0 kB").split()[0])
+        sizes[number], programs[number] = int(fields.get("VmRSS", "0 kB").split()[0]), program
     tree, todo = 0, [root]
     while todo:
         number = todo.pop()
         tree += sizes.get(number, 0)
-        todo += parents.get(number, [])
+        # A process that is not yet the program that it will be has the memory of its parent.
+        todo += [child for child in parents.get(number, []) if programs[child] != programs.get(number)]
     return tree / 1024
 
 
