@@ -18,7 +18,7 @@ from zsar_cli.engine.pipeline import Embedding
 from zsar_cli.errors import ModelError, UsageError
 from zsar_cli.labels import Label, LabelSet
 from zsar_cli.models.base import ConditionsText, HasTextTower
-from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, VideoPrism, XClip, action_texts
+from zsar_cli.models.dual import ACTION_PROMPTS, DualEncoder, VideoPrism, XClip, action_texts, open_dual
 from zsar_cli.models.open import load_model
 from zsar_cli.transfer.scoring import score_labels
 from zsar_cli.video.types import Sampling, VideoFacts, VideoInfo
@@ -229,8 +229,10 @@ def test_xclip_refuses_another_number_of_frames() -> None:
 
 def test_a_model_of_text_alone_is_refused(tmp_path: Path) -> None:
     folder = checkpoints.bert(tmp_path / "bert")
-    with pytest.raises(ModelError, match="BertModel sees no images"):
+    with pytest.raises(ModelError, match="is a model of text, which sees no video; --text-encoder may take it"):
         load_model(str(folder), CPU, torch.float32)
+    with pytest.raises(ModelError, match="BertModel sees no images"):
+        open_dual("bert", folder, CPU, torch.float32)
 
 
 def test_frames_of_the_wrong_side_are_refused(tmp_path: Path) -> None:
