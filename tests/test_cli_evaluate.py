@@ -61,6 +61,22 @@ def test_agrees_with_classify_counted_by_hand(zsar_here: Here, home: Path, tmp_p
         assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_other_names_compete_as_well(zsar_here: Here, home: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{home}/data/class_1/{number}.mp4,{CLASSES[1]}\n" for number in range(2))
+    (tmp_path / "corrected.csv").write_text(f"path,answer\n{rows}")
+    (tmp_path / "labels.txt").write_text("\n".join(CLASSES))
+    command = ("evaluate", tmp_path / "corrected.csv")
+    assert "1 classes, 2 videos" in zsar_here(*command, code=0).stdout, "nothing competes"
+    found = zsar_here(*command, "-l", tmp_path / "labels.txt", "-o", tmp_path / "e.json", code=0)
+    report = json.loads((tmp_path / "e.json").read_text())
+    records = zsar_here("classify", home / "data" / "class_1", *label_options(CLASSES), "--format", "jsonl").records
+    right = [record["predictions"][0]["label"] == CLASSES[1] for record in records]
+    assert "4 classes, 2 videos" in found.stdout
+    assert report["runs"][0]["top1"] == pytest.approx(np.mean(right))
+    half = zsar_here(*command, "-l", tmp_path / "labels.txt", "--protocol", "half", code=2)
+    assert "--labels: --protocol half draws from the classes of the videos alone" in half.stderr
+
+
 def test_halves_of_the_classes(zsar_here: Here, home: Path, tmp_path: Path) -> None:
     found = run(zsar_here, home, "--protocol", "half", "--runs", 3, "--seed", 5, "-o", tmp_path / "e.json")
     report = json.loads((tmp_path / "e.json").read_text())

@@ -88,7 +88,7 @@ def test_every_message_of_the_troubleshooting_page_is_one_of_the_program() -> No
     for cell in re.findall(r"^\| (`.+?) \|", page, flags=re.MULTILINE):
         for message in re.findall(r"`([^`]+)`", cell):
             # What stands in braces in the code is filled in by the run.
-            shown = re.escape(message).replace("english", r"\{.+?\}")
+            shown = re.escape(message).replace(r"\ en\ ", r"\ \{.+?\}\ ")
             stage = re.fullmatch(r"(\w+) failed", message)
             assert re.search(shown, code) or (stage and f'"{stage[1]}"' in code), message
 

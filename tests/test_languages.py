@@ -77,7 +77,7 @@ def test_commands_name_such_labels(zsar_here: Callable[..., Finished], tmp_path:
     (tmp_path / "l.txt").write_text("\n".join(names), encoding="utf-8")
     message = "warning: builtin understands labels in en alone; scores mean little for: " + ", ".join(names[1:11])
     run = zsar_here("explain", "--labels", tmp_path / "l.txt", code=0)
-    assert run.stderr == f"{message} and 3 more\n"
+    assert run.stderr == f"{message} and 3 more; translate them, or take another --text-encoder\n"
     run = zsar_here("classify", tmp_path / "none.mp4", "--label", "swimming", "--label", "游泳", code=1)
-    assert "scores mean little for: 游泳\n" in run.stderr
+    assert "scores mean little for: 游泳; translate them" in run.stderr
     assert "understands" not in zsar_here("explain", "--label", "swimming", code=0).stderr

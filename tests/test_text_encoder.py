@@ -106,7 +106,10 @@ def test_of_several_models_it_reaches_those_that_relate_names(
 ) -> None:
     names = ["builtin", "rest-exercises"]
     both = open_classifier(Messages(), ModelOptions(model=names, text_encoder=str(folder), cache_dir=cache))
-    assert capsys.readouterr().err == f"--text-encoder {folder}: rest-exercises keeps its own\n"
+    assert capsys.readouterr().err == (
+        f"names are related by {folder}; at first use it reads all names of seen classes\n"
+        f"--text-encoder {folder}: rest-exercises keeps its own\n"
+    )
     fingerprint = used(folder).fingerprint
     assert [member.text_encoder for member in both.members] == [fingerprint, None]
     plain = zsar_cli.load(names, cache_dir=cache)
@@ -154,7 +157,8 @@ def test_labels_outside_its_languages_are_named(
     classifier = zsar_cli.load(text_encoder="multilingual-minilm", cache_dir=cache)
     check_languages(classifier, LabelSet.from_names(names), Messages())
     said = capsys.readouterr().err
-    assert said == f"warning: builtin understands labels in 50 languages alone; scores mean little for: {names[3]}\n"
+    message = f"builtin understands labels in 50 languages alone; scores mean little for: {names[3]}"
+    assert said == f"warning: {message}; translate them, or take another --text-encoder\n"
 
 
 def test_a_supervised_classifier_takes_it(folder: Path, tmp_path: Path) -> None:

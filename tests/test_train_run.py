@@ -384,7 +384,9 @@ def test_embeddings_of_a_library_train_a_model_that_classifies_with_their_encode
     shape = ("--steps", 4, "--batch-size", 8, "--device", "cpu", "--config", place / "settings.yaml")
     run = ("train", data, "-o", tmp_path / "run", "--source", "embeddings", *shape)
     assert "go together" in zsar_here(*run, code=2).stderr
-    zsar_here(*run, "--library", library, code=0)
+    copies = tmp_path / "copies"
+    shutil.copytree(data, copies)  # of the same contents, which the library knows by other paths
+    zsar_here("train", copies, *run[2:], "--library", library, code=0)
     bundle = read_bundle(tmp_path / "run" / "model", "rest", MINILM)
     assert bundle.settings["encoder"]["name"] == "builtin" and "backbone" not in bundle.settings
     assert bundle.settings["clip"]["sampling"]["frames"] == 2
@@ -398,6 +400,19 @@ def test_embeddings_of_a_library_train_a_model_that_classifies_with_their_encode
         values.pop("fingerprint", None)
         manifest.write_text(yaml.safe_dump(values))
         assert reason in zsar_here(*command, code=1).stderr
+
+
+def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({"seed": 0})
+    folder.close()
+    again = RunFolder(tmp_path / "run")
+    again.begin({"seed": 1})
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text()) == {"seed": 1}
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}")
+    again.close()
+    with pytest.raises(OutputError, match="holds a training run; --resume continues it, --overwrite starts over"):
+        RunFolder(tmp_path / "run")
 
 
 def test_a_checkpoint_is_whole_and_of_its_data(tmp_path: Path) -> None:

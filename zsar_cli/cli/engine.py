@@ -122,9 +122,10 @@ def check_languages(classifier: Classifier, labels: LabelSet, messages: Messages
         for languages in dict.fromkeys(encoder.languages for encoder in encoders):
             if foreign := [label.name for label in foreign_labels(labels, languages)]:
                 known = ", ".join(languages) if len(languages) <= NAMED else f"{len(languages)} languages"
+                other = "" if isinstance(member.model, HasTextTower) else ", or take another --text-encoder"
                 messages.warning(
                     f"{member.model.name} understands labels in {known} alone; scores mean little for: "
-                    + some_of(foreign, NAMED)
+                    f"{some_of(foreign, NAMED)}; translate them{other}"
                 )
 
 
@@ -164,6 +165,8 @@ def open_classifier(
     }
     check_models(names, **chosen)
     messages.detail(f"loading {', '.join(names)}")
+    if models.text_encoder is not None:
+        messages.info(f"names are related by {models.text_encoder}; at first use it reads all names of seen classes")
     from zsar_cli.engine.loading import ClassifierSpec
     from zsar_cli.engine.pipeline import EmbedSettings
 

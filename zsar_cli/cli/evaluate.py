@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from zsar_cli.cli import options
 from zsar_cli.cli.console import Messages, show
 from zsar_cli.cli.datasets import DatasetPath, FolderNames, score_videos, truth_of
-from zsar_cli.cli.engine import check_languages, open_classifier
+from zsar_cli.cli.engine import check_languages, open_classifier, read_labels
 from zsar_cli.cli.guard import SOME_FAILED
 from zsar_cli.cli.options import option
 from zsar_cli.errors import UsageError
@@ -53,6 +53,11 @@ Seen = Annotated[
     option("--seen", "Label file of classes the model was trained on: adds generalised zero-shot over seen and unseen.",
            panel=PROTOCOL, metavar="FILE"),
 ]  # fmt: skip
+Labels = Annotated[
+    Path | None,
+    option("--labels", "Label file: these names compete too, beside the classes of the videos.", "-l", panel=PROTOCOL,
+           metavar="FILE"),
+]  # fmt: skip
 Split = Annotated[
     Path | None,
     option("--split", "Official test list: UCF101's testlist file, or HMDB51's folder of split files.", panel=PROTOCOL,
@@ -77,6 +82,7 @@ def evaluate(
     protocol: Protocol = "all",
     runs: Runs = 10,
     seed: Seed = 0,
+    labels: Labels = None,
     unseen: Unseen = None,
     seen: Seen = None,
     split: Split = None,
@@ -109,7 +115,11 @@ def evaluate(
     check_report(output, overwrite)
     if plots is not None:
         check_plots(plots)
+    if labels is not None and protocol == "half":
+        raise UsageError("--labels: --protocol half draws from the classes of the videos alone; leave one of them out")
     data = _choose(dataset, names, seen, unseen, split, split_number)
+    if labels is not None:
+        data = data.among(read_labels(labels, None, messages))
     if protocol == "half" and len(data.classes) < 4:
         raise UsageError(f"--protocol half needs at least 4 classes, the data set has {len(data.classes)}")
     seen_classes = _seen_classes(data, seen) if seen is not None else None

@@ -310,7 +310,12 @@ def _tell(record: VideoRecord, messages: Messages, shown: bool, found: bool) -> 
     elif record.partial is not None and not shown:
         messages.warning(f"{record.path}: only {record.partial.share:.0%} was read: {record.partial.reason}")
     elif record.segments is not None and not (record.segments or found or shown):
-        messages.info(f"{record.path}: no segment: nothing stands out from the rest of it (--onset, --window)")
+        from zsar_cli.engine.localizing import FEWEST
+
+        why, facts = "nothing stands out from the rest of it (--onset, --window)", record.facts
+        if facts is not None and record.windows is not None and record.windows < FEWEST:
+            why = facts.notes[-1]
+        messages.info(f"{record.path}: no segment: {why}")
     elif record.predictions:
         messages.detail(f"{record.path}: {record.predictions[0].label}")
 

@@ -110,8 +110,8 @@ def _localized(
 
 def _too_few(record: VideoRecord, facts: VideoFacts) -> VideoRecord:
     count = record.windows
-    note = f"{count} window{'s' * (count != 1)}, too few to compare with each other; give a shorter --stride"
-    return _noted(record, facts, note)
+    few = f"{count} window{'s' * (count != 1)}, too few to compare with each other"
+    return _noted(record, facts, f"{few}: {FEWEST} are needed, of a shorter --window and --stride")
 
 
 def _noted(record: VideoRecord, facts: VideoFacts, note: str) -> VideoRecord:

@@ -33,6 +33,7 @@ __all__ = ["RunFolder"]
 FORMAT = "zsar.checkpoint/2"
 FILES = ("run.yaml", "skipped.tsv", "metrics.jsonl", "checkpoint.pt", "curves.png")
 FOLDERS = ("tensorboard", "model", "features")
+BEGUN = ("checkpoint.pt", "metrics.jsonl", "model")  # one of them is there from the first step on
 LOCK = "run.lock"
 
 
@@ -45,7 +46,8 @@ class RunFolder:
         overwrite: remove the run that is there. Nothing but the files of a run is ever removed.
 
     Raises:
-        OutputError: the folder holds something and neither was asked for, or something that is no run.
+        OutputError: the folder holds a run that got to its first step and neither was asked for, or something that is
+            no run.
     """
 
     def __init__(self, root: Path, resume: bool = False, overwrite: bool = False) -> None:
@@ -53,7 +55,7 @@ class RunFolder:
         if root.exists() and (not root.is_dir() or any(one.name != LOCK for one in root.iterdir())):
             if not (root / "run.yaml").is_file():
                 raise OutputError(f"{root} exists and is no training run; name a new folder")
-            if not resume and not overwrite:
+            if not resume and not overwrite and any((root / name).exists() for name in BEGUN):
                 raise OutputError(f"{root} holds a training run; --resume continues it, --overwrite starts over")
         self._resume, self._overwrite = resume, overwrite
         self._lock = filelock.FileLock(root / LOCK)

@@ -17,6 +17,7 @@ from zsar_cli.plain import build
 from zsar_cli.store.library import Library
 from zsar_cli.store.library_spec import StoredModel
 from zsar_cli.training.arrays import allocate
+from zsar_cli.video.content import content_digest
 from zsar_cli.video.types import Geometry, Sampling
 
 __all__ = ["StoredWindows", "choose_model", "clip_of", "take_windows"]
@@ -59,16 +60,19 @@ def take_windows(library: Library, model: StoredModel, items: Sequence[Item], ta
     """The embeddings of all windows of some videos as one array on disk: float16 [N, 1, 1, 1, 1, D].
 
     Args:
-        items: videos, known to the library by their paths; of a part of one, the windows whose middle lies in it.
+        items: videos, known to the library by their paths or contents; of a part of one, the windows whose middle
+            lies in it.
         target: the file, which is replaced; not written where there are no windows.
 
     Raises:
         OutputError: it cannot be written.
     """
-    number_of = {path: number for number, path in enumerate(library.videos.paths)}
+    paths, contents = _numbers(library.videos.paths), _numbers(library.videos.ids)
     asked: dict[int, list[int]] = {}
     for place, item in enumerate(items):
-        number = number_of.get(os.path.abspath(item.path))
+        number = paths.get(os.path.abspath(item.path))
+        if number is None:  # a copy, of which the library keeps the first path
+            number = contents.get(content_digest(item.path) or "")
         if number is not None and not library.videos.failed[number]:
             asked.setdefault(number, []).append(place)
     wanted = np.zeros(len(library.videos), bool)
@@ -88,6 +92,10 @@ def take_windows(library: Library, model: StoredModel, items: Sequence[Item], ta
     found = {place for place, _ in rows}
     failures = [_missing(item, library) for place, item in enumerate(items) if place not in found]
     return StoredWindows([items[place] for place, _ in rows], [content for _, content in rows], failures)
+
+
+def _numbers(names: Sequence[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
 
 
 def _inside(item: Item, middles: NDArray[np.float64]) -> NDArray[np.bool_]:
