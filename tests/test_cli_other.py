@@ -369,7 +369,10 @@ def test_captions_of_several_videos_are_files_of_one_folder(zsar_here: Here, tmp
 
 
 def test_localize_says_where_nothing_stands_out(zsar_here: Here, tmp_path: Path) -> None:
-    videos.write_video(tmp_path / "same.mp4", frames=4)
-    run = zsar_here("localize", tmp_path / "same.mp4", *label_options(), "-o", tmp_path / "found.jsonl")
-    assert "same.mp4: no segment: nothing stands out" in run.prose
+    reasons = {"same": (50, "nothing stands out from the rest"), "short": (4, "1 window, too few to compare")}
+    for name, (frames, why) in reasons.items():
+        videos.write_video(tmp_path / f"{name}.mp4", frames=frames)
+        command = ("localize", tmp_path / f"{name}.mp4", *label_options(), "--window", "0.5", "--onset", 1000)
+        run = zsar_here(*command, "-o", tmp_path / "found.jsonl", "--overwrite")
+        assert f"{name}.mp4: no segment: {why}" in run.prose
     assert json.loads((tmp_path / "found.jsonl").read_text())["segments"] == []
