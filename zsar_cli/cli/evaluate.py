@@ -105,18 +105,13 @@ def evaluate(
 
     Example: zsar evaluate my_classes/ --protocol half --runs 10 -o measured.json
     """
-    from zsar_cli.report.plots import check_plots
-
     messages = Messages(quiet, verbose)
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"--protocol {protocol}: unknown; allowed: {', '.join(PROTOCOLS)}")
-    if transfer != "blend" and transfer not in TRANSFERS:
-        raise UsageError(f"--transfer {transfer}: unknown; allowed: blend, {', '.join(TRANSFERS)}")
+    _check(protocol, transfer, labels is not None)
     check_report(output, overwrite)
     if plots is not None:
+        from zsar_cli.report.plots import check_plots
+
         check_plots(plots)
-    if labels is not None and protocol == "half":
-        raise UsageError("--labels: --protocol half draws from the classes of the videos alone; leave one of them out")
     data = _choose(dataset, names, seen, unseen, split, split_number)
     if labels is not None:
         data = data.among(read_labels(labels, None, messages))
@@ -145,6 +140,16 @@ def evaluate(
     for failure in failures:
         messages.error(str(failure))
     return SOME_FAILED if failures else 0
+
+
+def _check(protocol: str, transfer: str, more: bool) -> None:
+    """Raises UsageError for a name that is none, and where `more` labels than the classes are given to halves."""
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"--protocol {protocol}: unknown; allowed: {', '.join(PROTOCOLS)}")
+    if transfer != "blend" and transfer not in TRANSFERS:
+        raise UsageError(f"--transfer {transfer}: unknown; allowed: blend, {', '.join(TRANSFERS)}")
+    if more and protocol == "half":
+        raise UsageError("--labels: --protocol half draws from the classes of the videos alone; leave one of them out")
 
 
 def _tell_seen(classifier: Classifier, data: Dataset, messages: Messages) -> None:
