@@ -159,6 +159,8 @@ def test_commands_say_what_they_chose_and_results_name_it(zsar_here: Here, tmp_p
 
 def test_info_says_what_a_model_needs_and_how_to_get_it(zsar_here: Here, tmp_path: Path) -> None:
     where = {"HF_HUB_CACHE": str(tmp_path / "hub"), "ZSAR_MODELS_DIR": str(tmp_path / "none")}
+    wrong = zsar_here("models", "info", "labs", variables=where, code=2).stderr
+    assert wrong == "error: labs: no model of that name; 'zsar models list' shows all; did you mean labse?\n"
     told = zsar_here("models", "info", "pe-core-t", variables=where).stdout
     assert re.search(r"^needs +zsar\[openclip\]$", told, re.MULTILINE)
     assert re.search(r"^here +no; zsar models pull pe-core-t$", told, re.MULTILINE)

@@ -65,7 +65,7 @@ def test_files_that_only_have_the_name_of_a_table(tmp_path: Path, suffix: str) -
 
 
 def test_an_empty_file_has_no_columns(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"list\.csv: has no column path and no column label"):
+    with pytest.raises(UsageError, match=r"list\.csv: has no column path and no column label; it has none"):
         read_rows(table(tmp_path, ""))
 
 

@@ -27,6 +27,7 @@ from zsar_cli.cli.options import option
 from zsar_cli.cli.pages import Commands
 from zsar_cli.cli.recommend import Licence, recommend, recommended
 from zsar_cli.errors import UsageError
+from zsar_cli.labels import meant
 
 if TYPE_CHECKING:
     from zsar_cli.weights.catalogue import Entry
@@ -127,6 +128,9 @@ def info(name: Name, format: Format = "table") -> None:
             facts |= bundle_facts(locate(entry.name).path)
     elif name in added_models().names():
         facts = added_facts(name)
+    elif not Path(name).exists() and "/" not in name:
+        near = meant(name, [*ENTRIES, *ALIASES, *TEXT_ENTRIES])
+        raise UsageError(f"{name}: no model of that name; 'zsar models list' shows all{near}")
     else:
         facts = {"name": name, "folder": str(locate(name).path), **bundle_facts(locate(name).path)}
     if _as_json(format):

@@ -91,7 +91,8 @@ def read_cells(source: Path, wanted: Sequence[str]) -> Iterator[tuple[str, Mappi
     _, columns = next(rows, ("", ()))
     answered = "answer" in columns and "label" not in columns
     if missing := [name for name in wanted if name not in columns and not (answered and name == "label")]:
-        raise UsageError(f"{source}: has no column {' and no column '.join(missing)}")
+        there = ", ".join(map(str, columns)) or "none"
+        raise UsageError(f"{source}: has no column {' and no column '.join(missing)}; it has {there}")
     for place, values in rows:
         cells = dict.fromkeys(columns) | dict(zip(columns, values, strict=False))
         yield place, {**cells, "label": cells.get("answer")} if answered else cells

@@ -22,7 +22,7 @@ from zsar_cli.engine.deciding import Beside, Best, Deciding, decide
 from zsar_cli.engine.examples import Examples, embed_examples
 from zsar_cli.engine.pipeline import Embedding, EmbedSettings, Pipeline, Watch
 from zsar_cli.errors import InputError, PrototypeError, UsageError
-from zsar_cli.labels import Label, LabelSet
+from zsar_cli.labels import Label, LabelSet, some_of
 from zsar_cli.models.base import ConditionsText, RunsOnOpenVINO, VideoModel, visual_part
 from zsar_cli.records import Prediction, Run, VideoRecord
 from zsar_cli.store.cache import EmbeddingCache
@@ -421,7 +421,8 @@ class ZeroShotClassifier(Classifier):
                 groups[name].append(self._seen_by(item[0].windows, None)[0].mean(dim=0))
         for name, group in groups.items():
             if not group:
-                raise PrototypeError(f"the class '{name}' has no usable video ({failures[name][0]}); mend or remove it")
+                why = some_of([str(failure) for failure in failures[name]], 1)
+                raise PrototypeError(f"the class '{name}' has no usable video ({why}); mend or remove it")
         bank = PrototypeBank(
             labels=tuple(groups),
             semantic=encode_labels(self.model.text, LabelSet.from_names(groups).labels),

@@ -16,7 +16,7 @@ from zsar_cli._version import __version__
 from zsar_cli.data.dataset import Dataset, read_dataset
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError, MissingExtraError, UsageError
-from zsar_cli.labels import LabelSet
+from zsar_cli.labels import LabelSet, some_of
 from zsar_cli.models.device import resolve_device, resolve_precision
 from zsar_cli.models.rest import round_weights, seen_classes, write_rest
 from zsar_cli.networks.rest import class_means
@@ -141,8 +141,8 @@ class TrainingRun:
         for name in self.labels.names:
             if name not in filled:
                 paths = {item.path for item in self.data.items if item.label == name}
-                first = next(failure for failure in clips.skipped if failure.path in paths)
-                raise UsageError(f"the class '{name}' has no usable video ({first}); fix it or remove the class")
+                failures = [str(failure) for failure in clips.skipped if failure.path in paths]
+                raise UsageError(f"the class '{name}' has no usable video ({some_of(failures, 1)}); mend or remove it")
         return clips.skipped
 
     def fit(
