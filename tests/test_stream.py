@@ -117,12 +117,17 @@ class Lit(ZeroShotClassifier):
         return torch.cat([5 * left, torch.zeros(len(left), 1)], dim=1)
 
 
-def test_the_first_segment_leaves_before_a_fiftieth_of_the_file_is_read(tmp_path: Path) -> None:
-    film = tmp_path / "film.mp4"
+def of_three_hours(classifier: Lit, folder: Path) -> Path:
+    """A file that the classifier takes for one of three hours; it has a byte for each window that was read."""
+    film, pipeline = folder / "film.mp4", classifier.pipeline
     film.touch()
+    pipeline._pool = DecodePool(1, 60.0, pipeline.views, read="faulty_readers:three_hours")
+    return film
+
+
+def test_the_first_segment_leaves_before_a_fiftieth_of_the_file_is_read(tmp_path: Path) -> None:
     with Lit() as classifier:
-        pipeline = classifier.pipeline
-        pipeline._pool = DecodePool(1, 60.0, pipeline.views, read="faulty_readers:three_hours")
+        film = of_three_hours(classifier, tmp_path)
         records = localize_stream(classifier, [str(film)], classifier.prepare(LabelSet.from_names(["a", "b"])), HOW)
         first = next(records)
         read = film.stat().st_size
@@ -132,11 +137,8 @@ def test_the_first_segment_leaves_before_a_fiftieth_of_the_file_is_read(tmp_path
 
 
 def test_records_of_a_video_are_its_segments_and_last_what_is_known_of_it(tmp_path: Path) -> None:
-    film = tmp_path / "film.mp4"
-    film.touch()
     with Lit() as classifier:
-        pipeline = classifier.pipeline
-        pipeline._pool = DecodePool(1, 60.0, pipeline.views, read="faulty_readers:three_hours")
+        film = of_three_hours(classifier, tmp_path)
         labelled = classifier.prepare(LabelSet.from_names(["a", "b"]))
         gone = InputError("gone.mp4", "find", "not there")
         missing, *some, last = localize_stream(classifier, [gone, str(film)], labelled, HOW)
@@ -155,9 +157,9 @@ def test_what_fails_in_the_middle_keeps_what_was_found(tmp_path: Path) -> None:
         calls = iter(range(1000))
         bad = "its numbers are not finite"
         classifier.pipeline.encode = lambda *given: [bad] if next(calls) > 20 else good(*given)  # type: ignore[method-assign]
-        classifier.pipeline._pool = DecodePool(1, 60.0, classifier.pipeline.views, read="faulty_readers:three_hours")
+        film = of_three_hours(classifier, tmp_path)
         labelled = classifier.prepare(LabelSet.from_names(["a", "b"]))
-        *some, last = localize_stream(classifier, [str(tmp_path / "film.mp4")], labelled, HOW)
+        *some, last = localize_stream(classifier, [str(film)], labelled, HOW)
     assert some and last.error is not None and (last.error.stage, last.error.reason) == ("model", bad)
 
 
