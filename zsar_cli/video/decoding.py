@@ -28,7 +28,8 @@ from zsar_cli.video.types import VideoFacts, View, Window, WindowBatch
 __all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Planned", "Request", "Task", "serve"]
 
 BOOT = "import sys; sys.path[:] = sys.argv[1:]; from zsar_cli.video.decoding import serve; serve()"
-_MOST = 16  # windows in one message
+_FEW, _MOST = 16, 23  # windows in one message: as soon as their frames are a multiple of
+_AT_ONCE = 4  # frames, which networks take at a time (`networks.parts`)
 _ORPHAN_GRACE = 2.0  # seconds past the time limit after which a process without a parent ends itself
 
 
@@ -184,7 +185,8 @@ def _batches(
     for part in parts:
         if isinstance(part, WindowBatch):
             held = [together([*held, part])]
-            if len(held[0].windows) < _MOST and len(held[0].frames) + frames <= room:
+            windows, count = len(held[0].windows), len(held[0].frames)
+            if (windows < _FEW or (windows < _MOST and count % _AT_ONCE)) and count + frames <= room:
                 continue
         yield from held
         held = []

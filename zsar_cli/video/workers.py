@@ -196,8 +196,7 @@ class DecodePool:
     def _divide(self, job: Job, planned: Planned) -> range:
         """Which windows of a file the process that begins it reads; idle ones are given the others."""
         parts = min(1 + self._idle.qsize(), int(planned.seconds / _WORTH), planned.windows)
-        # Key frames alone are so quickly read that another process costs what it gains.
-        if len(self.views) > 1 or not self.views[0].sampling.exact or parts < 2 or job.split is not None:
+        if len(self.views) > 1 or parts < 2 or job.split is not None:
             return range(planned.windows)
         job.split = Split(parts)
         borders = [planned.windows * part // parts for part in range(parts + 1)]
