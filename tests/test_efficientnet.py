@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from zsar_cli.networks.efficientnet import EfficientNetLite, SameConv
+from zsar_cli.networks.efficientnet import EfficientNetLite, SameConv, has_one_dnn
 from zsar_cli.networks.parts import FRAMES, in_parts
 
 
@@ -48,17 +48,41 @@ def test_float32_is_what_torch_computes_on_any_number_of_threads(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6, check_dtype=False)
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN")
-def test_one_thread_takes_the_fast_way_too() -> None:
-    conv, x = SameConv(8, 8), torch.randn(1, 8, 16, 16)
+@pytest.mark.skipif(not has_one_dnn(), reason="this build of torch lacks the operations of oneDNN")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_without_gradients_one_dnn_computes_it_and_the_numbers_are_the_same(threads: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    conv, x = SameConv(8, 16, 3, 2, clamps=True).to(dtype), 8 * torch.randn(2, 8, 15, 18, dtype=dtype)
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            conv(x)
+        torch.set_num_threads(threads)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile, torch.no_grad():
+            found = conv(x)
     finally:
         torch.set_num_threads(before)
-    assert "aten::mkldnn_convolution" in {event.name for event in profile.events()}
+    assert "mkldnn::_convolution_pointwise" in {event.name for event in profile.events()}
+    assert found.min() == 0 and found.max() == 6
+    torch.testing.assert_close(found, conv(x))
+
+
+def test_what_is_laid_out_follows_the_weights_the_images_and_the_copies() -> None:
+    torch.manual_seed(0)
+    conv, x = SameConv(4, 4, 3, 2, clamps=True), torch.randn(2, 4, 9, 9)
+    with torch.no_grad():
+        first = conv(x)
+        conv.weight.mul_(2)
+    step = torch.optim.SGD(conv.parameters(), lr=0.5)
+    for change in (lambda: conv.load_state_dict({"weight": -conv.weight, "bias": conv.bias}), step.step, lambda: None):
+        conv.zero_grad()
+        copied = copy.deepcopy(conv)
+        conv(x).sum().backward()
+        change()
+        for one, images in ((conv, x), (conv, x[:1, :, :6]), (copied, x)):
+            with torch.no_grad():
+                found = one(images)
+            torch.testing.assert_close(found, one(images).detach())
+            assert not torch.equal(found, first)
 
 
 def test_the_network_leaves_its_input_alone_and_can_be_trained() -> None:

@@ -106,18 +106,14 @@ def _written(openvino: Any, network: EfficientNetLite, shape: torch.Size) -> Any
     """The network as OpenVINO's model: float32 [B, S, S, 3] -> [B, 1280]."""
     ops = import_module(OPERATIONS)
     given = ops.parameter(list(shape), np.float32)
-    x = _activated(ops, ops.transpose(given, [0, 3, 1, 2]), network.stem)
+    x = _convolved(ops, ops.transpose(given, [0, 3, 1, 2]), network.stem)
     for block in network.blocks:
         assert isinstance(block, InvertedResidual)
-        y = x if block.expand is None else _activated(ops, x, block.expand)
-        y = _convolved(ops, _activated(ops, y, block.depthwise), block.project)
+        y = x if block.expand is None else _convolved(ops, x, block.expand)
+        y = _convolved(ops, _convolved(ops, y, block.depthwise), block.project)
         x = ops.add(x, y) if block.residual else y
-    pooled = ops.reduce_mean(_activated(ops, x, network.head), [2, 3], keep_dims=False)
+    pooled = ops.reduce_mean(_convolved(ops, x, network.head), [2, 3], keep_dims=False)
     return openvino.Model([pooled], [given], "efficientnet-lite")
-
-
-def _activated(ops: Any, x: Any, layer: SameConv) -> Any:
-    return ops.clamp(_convolved(ops, x, layer), 0.0, 6.0)
 
 
 def _convolved(ops: Any, x: Any, layer: SameConv) -> Any:
@@ -127,7 +123,8 @@ def _convolved(ops: Any, x: Any, layer: SameConv) -> Any:
         convolution, weight = ops.group_convolution, weight.reshape(layer.groups, -1, *weight.shape[1:])
     kernel = ops.constant(weight.numpy())
     y = convolution(x, kernel, list(layer.stride), [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
-    return ops.add(y, ops.constant(bias.reshape(1, -1, 1, 1).numpy()))
+    y = ops.add(y, ops.constant(bias.reshape(1, -1, 1, 1).numpy()))
+    return ops.clamp(y, 0.0, 6.0) if layer.clamps else y
 
 
 def _unusable(error: Exception) -> ModelError:

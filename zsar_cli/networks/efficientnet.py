@@ -9,12 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["VARIANTS", "EfficientNetLite", "InvertedResidual", "SameConv", "Variant", "fold_batch_norm", "relu6"]
+__all__ = [
+    "VARIANTS",
+    "EfficientNetLite",
+    "InvertedResidual",
+    "SameConv",
+    "Variant",
+    "fold_batch_norm",
+    "has_one_dnn",
+    "relu6",
+]
 
 FEATURES = 1280  # width of the layer before the classifier, the same in all variants
 BATCH_NORM_EPSILON = 1e-3
@@ -50,26 +62,62 @@ STAGES = (
 class SameConv(nn.Conv2d):
     """Convolution with bias and TensorFlow's "same" padding, which is uneven for even input sides.
 
-    Input [B, C, H, W], output [B, C', ceil(H / stride), ceil(W / stride)].
+    Input [B, C, H, W], output [B, C', ceil(H / stride), ceil(W / stride)]; with `clamps` it is ReLU6 of that.
+
+    On a CPU without gradients oneDNN computes it as torch's own compiler has it done: with a weight that is laid out
+    once, and the ReLU6 inside. The numbers are the same. These operations have no public name: a torch may lack them.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, clamps: bool = False
+    ) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=True)
+        self.clamps = clamps
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.dtype in _ONE_DNN and len(x) and not torch.is_grad_enabled() and has_one_dnn():
+            return self._by_one_dnn(x)
+        weight, padding = self._padded(x.shape)
+        y = F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
+        return relu6(y) if self.clamps else y
+
+    def _padded(self, shape: torch.Size) -> tuple[Tensor, tuple[int, int]]:
+        """The weight, and the padding on either side of images of this shape."""
         total_h, total_w = (
             max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
-            for side, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
+            for side, stride, kernel in zip(shape[-2:], self.stride, self.kernel_size, strict=True)
         )
         # An uneven padding, one more behind than before, is an even one for a kernel that begins with a zero: cheaper
         # than a padded copy of the image.
         weight = F.pad(self.weight, (total_w % 2, 0, total_h % 2, 0)) if total_h % 2 or total_w % 2 else self.weight
-        padding = (-(-total_h // 2), -(-total_w // 2))
-        one_dnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        if x.device.type == "cpu" and x.dtype == torch.float32 and len(x) and one_dnn:
-            # What torch chooses by itself on several threads; on one it takes another way, at half the speed.
-            return torch.mkldnn_convolution(x, weight, self.bias, padding, self.stride, (1, 1), self.groups)
-        return F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
+        return weight, (-(-total_h // 2), -(-total_w // 2))
+
+    def _by_one_dnn(self, x: Tensor) -> Tensor:
+        key = (x.shape, self.weight.data_ptr(), self.weight._version)
+        known = _LAID_OUT.get(self)
+        if known is None or known[0] != key:
+            weight, padding = self._padded(x.shape)
+            how = (padding, self.stride, self.dilation, self.groups)
+            lay_out: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            known = _LAID_OUT[self] = key, lay_out(weight.detach().to_mkldnn(), *how, x.shape), how
+        _, weight, how = known
+        after = ("hardtanh", [0.0, 6.0]) if self.clamps else ("none", [])
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *how, *after, "")
+        return y
+
+
+_ONE_DNN = (torch.float32, torch.bfloat16)
+# Beside the modules, so that copies of them have none: for which images and of what it was made, the weight as oneDNN
+# likes it, and padding, stride, dilation and groups.
+_LAID_OUT: WeakKeyDictionary[SameConv, tuple[Any, Tensor, tuple[Any, ...]]] = WeakKeyDictionary()
+
+
+@cache
+def has_one_dnn() -> bool:
+    """Whether this build of torch has the operations."""
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    both = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight"), hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return built and all(both)
 
 
 def relu6(x: Tensor) -> Tensor:
@@ -83,14 +131,14 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = inputs * expansion
-        self.expand = SameConv(inputs, hidden) if expansion != 1 else None
-        self.depthwise = SameConv(hidden, hidden, kernel, stride, groups=hidden)
+        self.expand = SameConv(inputs, hidden, clamps=True) if expansion != 1 else None
+        self.depthwise = SameConv(hidden, hidden, kernel, stride, groups=hidden, clamps=True)
         self.project = SameConv(hidden, outputs)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x if self.expand is None else relu6(self.expand(x))
-        y = self.project(relu6(self.depthwise(y)))
+        y: Tensor = x if self.expand is None else self.expand(x)
+        y = self.project(self.depthwise(y))
         return x + y if self.residual else y
 
 
@@ -104,7 +152,7 @@ class EfficientNetLite(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         variant = VARIANTS[name]
-        self.stem = SameConv(3, 32, kernel=3, stride=2)
+        self.stem = SameConv(3, 32, kernel=3, stride=2, clamps=True)
         blocks: list[nn.Module] = []
         channels = 32
         for index, (repeats, kernel, stride, expansion, width) in enumerate(STAGES):
@@ -115,12 +163,13 @@ class EfficientNetLite(nn.Module):
                 blocks.append(InvertedResidual(channels, outputs, kernel, step, expansion))
                 channels = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = SameConv(channels, FEATURES)
+        self.head = SameConv(channels, FEATURES, clamps=True)
         self.classifier = nn.Linear(FEATURES, 1000)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, 1280, ceil(S / 32), ceil(S / 32)]."""
-        return relu6(self.head(self.blocks(relu6(self.stem(images)))))
+        y: Tensor = self.head(self.blocks(self.stem(images)))
+        return y
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] -> features float32 [B, 1280], the mean of the feature map."""
