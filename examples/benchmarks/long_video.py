@@ -2,12 +2,14 @@
 
     python examples/benchmarks/long_video.py --hours 3 -- --window 4 --stride 4 --precision bf16
     python examples/benchmarks/long_video.py --command localize -- --stream --format jsonl
+    python examples/benchmarks/long_video.py --command add --hours 1 --height 720 --of *.mp4 -- --window 2 --fast
 
-Makes two files of moving shapes, 240 lines high unless --height says otherwise, of 30 seconds and of that many hours,
-by copying the packets of one encoded piece, and runs `zsar classify`, or another command, on each with the options
-behind `--`. Printed for each: the peak of the resident memory of all processes of the job together, seconds until the
-first windows were encoded, seconds in all, times real time. With --workers 1 behind `--` both files are read by one
-process; without it several share the long one.
+Makes two files of moving shapes and grain, 240 lines high unless --height says otherwise, of 30 seconds and of that
+many hours, by copying the packets of one encoded piece, and runs `zsar classify`, or another command, on each with the
+options behind `--`. With --of the piece is made of the beginnings of videos of yours, one after the other. A key frame
+comes every 2 seconds. Printed for each: the peak of the resident memory of all processes of the job together, seconds
+until the first windows were encoded, seconds in all, times real time. With --workers 1 behind `--` both files are read
+by one process; without it several share the long one.
 """
 
 from __future__ import annotations
@@ -17,10 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 RATE, PIECE = 25, 30  # frames per second; seconds of the piece that is repeated
 # Says when the first windows are encoded; the rest is the ordinary command line.
@@ -44,12 +50,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--height", type=int, default=240, help="lines; 4 : 3")
-    parser.add_argument("--command", choices=("classify", "localize"), default="classify")
+    parser.add_argument("--command", choices=("classify", "localize", "add"), default="classify")
+    parser.add_argument("--of", nargs="+", metavar="VIDEO", help="footage in the place of shapes; 16 : 9")
     parser.add_argument("options", nargs="*", help="of the command, after --")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         piece = Path(folder) / "piece.mp4"
-        encode(piece, arguments.height)
+        if arguments.of:
+            encode_footage(piece, arguments.height, arguments.of)
+        else:
+            encode(piece, arguments.height)
         rows = []
         for seconds in (PIECE, round(arguments.hours * 3600 / PIECE) * PIECE):
             target = Path(folder) / f"{seconds}.mp4"
@@ -78,6 +88,24 @@ def encode(target: Path, height: int) -> None:
         out.mux(stream.encode(None))
 
 
+def encode_footage(target: Path, height: int, videos: Sequence[str]) -> None:
+    """A piece of what videos show, again and again until it is long enough, at a quality that films are kept in."""
+    with av.open(str(target), "w") as out:
+        stream = out.add_stream("libx264", rate=RATE, options={"g": "50", "sc_threshold": "0", "crf": "21"})
+        stream.width, stream.height, stream.pix_fmt = height * 16 // 9, height, "yuv420p"
+        frames = chain.from_iterable(map(_frames, cycle(videos)))
+        for number, frame in enumerate(islice(frames, RATE * PIECE)):
+            scaled = frame.reformat(stream.width, stream.height, "yuv420p")
+            scaled.pts, scaled.time_base, scaled.pict_type = number, Fraction(1, RATE), PictureType.NONE
+            out.mux(stream.encode(scaled))
+        out.mux(stream.encode(None))
+
+
+def _frames(video: str) -> Iterator[av.VideoFrame]:
+    with av.open(video) as source:
+        yield from source.decode(video=0)
+
+
 def repeat(piece: Path, target: Path, times: int, seconds: int = PIECE) -> None:
     """The piece, which lasts `seconds`, again and again, packet by packet."""
     with av.open(str(piece)) as source, av.open(str(target), "w") as out:
@@ -97,10 +125,13 @@ def repeat(piece: Path, target: Path, times: int, seconds: int = PIECE) -> None:
 
 def measure(video: Path, name: str, options: list[str]) -> tuple[float, float, float]:
     """Peak MiB of the whole tree of processes, seconds until the first windows, seconds in all."""
-    command = [sys.executable, "-c", FIRST, name, str(video), "--label", "skating", "--label", "cooking"]
+    command = [name, str(video), "--label", "skating", "--label", "cooking", "--no-cache"]
+    if name == "add":
+        command = ["library", "add", str(video.with_suffix(".lib")), str(video)]
     begin, peak, first = time.perf_counter(), 0.0, float("nan")
     with tempfile.TemporaryFile("w+") as log:
-        job = subprocess.Popen([*command, "--no-cache", *options], stderr=log, stdout=subprocess.DEVNULL)
+        started = [sys.executable, "-c", FIRST, *command, *options]
+        job = subprocess.Popen(started, stderr=log, stdout=subprocess.DEVNULL)
         while job.poll() is None:
             peak = max(peak, resident(job.pid))
             time.sleep(0.05)
