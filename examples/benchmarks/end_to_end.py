@@ -9,7 +9,7 @@ done by one process that lives on and has everything loaded: nothing is cached b
     decode   the frames alone, by as many decode processes as `zsar` takes; thrown away
     model    the network alone, on those frames, by as many threads as `zsar` takes
     zsar     files to records
-    naive    decord, PIL and the same network in fp32, one file after the other
+    naive    decord, PIL and the network of the package that its weights are published for, one file after the other
 
 all but the last with the exact frames and with key frames (`--fast`), and by each `--runtime`. Printed: medians of
 seconds by the clock and of CPU seconds of all processes (Linux), then ratios, which are what can be compared between
@@ -43,6 +43,7 @@ import av
 import decord
 import numpy as np
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
 from zsar_cli import load
@@ -52,7 +53,6 @@ from zsar_cli.engine.machine import processors
 from zsar_cli.engine.pipeline import EmbedSettings
 from zsar_cli.errors import InputError
 from zsar_cli.labels import LabelSet
-from zsar_cli.networks.efficientnet import EfficientNetLite, fold_batch_norm
 from zsar_cli.video.types import WindowBatch
 from zsar_cli.video.workers import DecodePool
 from zsar_cli.weights.packaged import EFFICIENTNET_LITE2
@@ -160,9 +160,8 @@ class Way:
 
 def naive(paths: Sequence[str], count: int) -> Way:
     """As one writes it first; a few clips stand for `count`."""
-    network = EfficientNetLite("efficientnet-lite2").eval()
-    weights = torch.load(EFFICIENTNET_LITE2.verified(), map_location="cpu", weights_only=True)
-    network.load_state_dict(fold_batch_norm(weights))
+    network = EfficientNet.from_name("efficientnet-lite2").eval()
+    network.load_state_dict(torch.load(EFFICIENTNET_LITE2.verified(), map_location="cpu", weights_only=True))
 
     @torch.inference_mode()
     def run() -> None:
@@ -171,7 +170,7 @@ def naive(paths: Sequence[str], count: int) -> Way:
             places = ((np.arange(16) + 0.5) * len(reader) / 16).astype(int)
             images = [shaped(Image.fromarray(image)) for image in reader.get_batch(places).asnumpy()]
             pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-            network((pixels - 127) / 128).mean(dim=0)
+            network.extract_features((pixels - 127) / 128).mean(dim=(0, 2, 3))
 
     return Way(run, count / len(paths))
 
