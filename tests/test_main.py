@@ -33,3 +33,16 @@ def test_threads_of_the_command_line_sleep_while_they_wait(code: str, given: str
         [sys.executable, "-c", code, "--version"], env=variables, capture_output=True, text=True, check=True
     )
     assert run.stdout.splitlines()[-1] == expected
+
+
+ENDING = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 1000))  # runs last
+from zsar_cli.__main__ import main
+main()
+"""
+
+
+def test_the_command_line_ends_without_a_search_for_cycles() -> None:
+    run = subprocess.run([sys.executable, "-c", ENDING, "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "True"

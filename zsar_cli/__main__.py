@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 
@@ -13,6 +14,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Almost nothing here is freed by the search for cycles, which after every 700 new objects takes a tenth of a run.
     gc.set_threshold(100_000)
+    atexit.register(gc.freeze)  # nor at its end, where it looks at all that torch has, for 0.4 s
     from zsar_cli.cli.app import app
 
     app(prog_name="zsar")

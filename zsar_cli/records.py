@@ -45,6 +45,8 @@ class Prediction:
     probability: float | None = None
 
     def __post_init__(self) -> None:
+        if math.isfinite(self.score + self.similarity + (self.probability or 0.0)):  # at once: a library has millions
+            return
         for name, value in (("score", self.score), ("similarity", self.similarity), ("probability", self.probability)):
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"the {name} of {self.label!r} is {value}; record a Failure instead")

@@ -91,9 +91,11 @@ def decide(
     probabilities = how.rule.probabilities(margins, above_others(best.similarity), len(best.names))
     likely = margins[:, 0] if probabilities is None else probabilities[:, 0]
     nearest = background.argmax(dim=1) if len(beside.actions) else torch.zeros(len(background), dtype=torch.long)
+    unsaid: list[list[float | None]] = [[None] * best.order.shape[1]] * len(margins)
+    shown = unsaid if how.calibration is None or probabilities is None else probabilities.tolist()
     columns = (best.order, best.shares, margins[:, 0], how.rule.unknown_of(margins), likely, nearest)
-    for row, (order, shares, margin, unknown, right, action) in enumerate(
-        zip(*(column.tolist() for column in columns), strict=True)
+    for order, shares, margin, unknown, right, action, of_each in zip(
+        *(column.tolist() for column in columns), shown, strict=True
     ):
         over = unknown > (how.rule.reject if how.reject is None else how.reject)
         doubtful = over or (unknown if probabilities is None else 1 - right) > DOUBT
@@ -110,8 +112,7 @@ def decide(
             answer, reasons = UNKNOWN, [f"unknown is {unknown:.2f}, above {how.reject:.2f}", *others]
         elif doubtful and not reasons:
             reasons = ["by a general rule: these models or settings were not calibrated"]
-        shown = None if how.calibration is None or probabilities is None else probabilities[row].tolist()
-        yield Decision(answer, unknown, doubtful, tuple(reasons)), shown or [None] * len(order)
+        yield Decision(answer, unknown, doubtful, tuple(reasons)), of_each
 
 
 def _reasons(
