@@ -93,23 +93,23 @@ class SameConv(nn.Conv2d):
         return weight, (-(-total_h // 2), -(-total_w // 2))
 
     def _by_one_dnn(self, x: Tensor) -> Tensor:
-        key = (x.shape, self.weight.data_ptr(), self.weight._version)
+        state = (x.shape, self.weight.data_ptr(), self.weight._version)
         known = _LAID_OUT.get(self)
-        if known is None or known[0] != key:
+        if known is None or known[0] is not self.weight or known[1] != state:
             weight, padding = self._padded(x.shape)
             how = (padding, self.stride, self.dilation, self.groups)
             lay_out: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            known = _LAID_OUT[self] = key, lay_out(weight.detach().to_mkldnn(), *how, x.shape), how
-        _, weight, how = known
+            known = _LAID_OUT[self] = self.weight, state, lay_out(weight.detach().to_mkldnn(), *how, x.shape), how
+        *_, weight, how = known
         after = ("hardtanh", [0.0, 6.0]) if self.clamps else ("none", [])
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *how, *after, "")
         return y
 
 
 _ONE_DNN = (torch.float32, torch.bfloat16)
-# Beside the modules, so that copies of them have none: for which images and of what it was made, the weight as oneDNN
-# likes it, and padding, stride, dilation and groups.
-_LAID_OUT: WeakKeyDictionary[SameConv, tuple[Any, Tensor, tuple[Any, ...]]] = WeakKeyDictionary()
+# Beside the modules, so that copies of them have none: of which weight it was made, in which state and for which images;
+# the weight as oneDNN likes it; padding, stride, dilation and groups.
+_LAID_OUT: WeakKeyDictionary[SameConv, tuple[Tensor, tuple[Any, ...], Tensor, tuple[Any, ...]]] = WeakKeyDictionary()
 
 
 @cache
