@@ -27,7 +27,7 @@ from videos import Clip, read_code
 from zsar_cli.errors import InputError, UsageError
 from zsar_cli.video import pyav_index, pyav_reader, pyav_source
 from zsar_cli.video.reader import DECODERS, decoder_versions, probe, read_video, read_windows
-from zsar_cli.video.sampling import sample_times, spans
+from zsar_cli.video.sampling import Indivisible, sample_times, spans
 from zsar_cli.video.types import DecodedVideo, Geometry, Sampling, Window, WindowBatch
 
 SQUASH = Geometry(size=64)
@@ -746,3 +746,21 @@ def test_transparent_parts_are_black(tmp_path: Path) -> None:
     video = read_video(str(tmp_path / "a.webp"), Sampling(frames=2), Geometry(8))
     assert video.frames[0, 0].max() == 0
     assert video.frames[0, 1, 4, 4].tolist() == [200, 100, 50]
+
+
+@pytest.mark.parametrize("windows", [range(3, 6), range(10)], ids=["some", "all"])
+def test_key_frames_that_fail_are_read_from_the_start_only_where_nobody_else_reads_a_share(
+    windows: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(videos.write_video(tmp_path / "a.mp4", frames=50, gop=5, b_frames=0).path)
+    sampling = Sampling(window=0.2, frames=1, exact=False)
+    key_frame, scan, times = pyav_reader._key_frame, pyav_reader.scan, iter(range(100))
+    monkeypatch.setattr(pyav_reader, "_key_frame", lambda *about: None if next(times) == 1 else key_frame(*about))
+    monkeypatch.setattr(pyav_reader, "scan", lambda source: replace(scan(source), trusted=False))
+    read = read_windows(path, sampling, SQUASH, "pyav", None, lambda count, _: windows)
+    if windows != range(10):
+        with pytest.raises(Indivisible):
+            list(read)
+        return
+    *batches, _ = read
+    assert [window for batch in batches for window in batch.windows] == [Window(*s) for s in spans(2.0, sampling)]

@@ -107,7 +107,7 @@ class SameConv(nn.Conv2d):
 
 
 _ONE_DNN = (torch.float32, torch.bfloat16)
-# Beside the modules, so that copies of them have none: of which weight it was made, in which state and for which images;
+# Beside the modules, so that copies of them have none: of which weight it was made, in which state, for which images;
 # the weight as oneDNN likes it; padding, stride, dilation and groups.
 _LAID_OUT: WeakKeyDictionary[SameConv, tuple[Tensor, tuple[Any, ...], Tensor, tuple[Any, ...]]] = WeakKeyDictionary()
 

@@ -187,7 +187,7 @@ def read(
         InputError: the file cannot be opened as a video, or no frame of it can be decoded.
         Indivisible: `allot` left windows out, and those that are wanted cannot be read by seeking.
     """
-    done, plan, share = 0, None, None
+    done, plan, share, alone = 0, None, None, True
     for look in (scan,) if sampling.exact else (scan_index, scan):
         with open_source(path, geometry) as source:
             found = look(source)
@@ -198,7 +198,7 @@ def read(
                 continue
             if share is None:
                 share = allot(len(plan.chosen), float(plan.spans[-1, 1] - plan.spans[0, 0]))
-                done = share.start
+                done, alone = share.start, share == range(len(plan.chosen))
             picks = _seeking(source, plan, range(done, share.stop))
             for window in windows_of(picks, plan.spans, sampling.frames, done):
                 yield window
@@ -206,7 +206,7 @@ def read(
             if done == share.stop:
                 yield _facts(source, plan)
                 return
-    if share is not None and plan is not None and share != range(len(plan.chosen)):
+    if not alone:
         raise Indivisible
     with open_source(path, geometry) as source:  # afresh: nothing that broke is carried over
         if plan is None:
