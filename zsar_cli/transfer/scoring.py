@@ -22,7 +22,7 @@ from zsar_cli.transfer.bank import PrototypeBank, require_width
 
 __all__ = ["TransferSettings", "aggregate", "conse", "decide_among", "score_labels", "to_shares"]
 
-normalise = torch.nn.functional.normalize
+normalise, embedding_bag = torch.nn.functional.normalize, torch.nn.functional.embedding_bag
 
 
 @settings
@@ -70,8 +70,8 @@ def conse(visual: Tensor, bank: PrototypeBank, semantic: Tensor, top_k: int, log
     """
     posterior = torch.softmax(logit_scale * normalise(visual, dim=1) @ bank.visual.T, dim=1)
     values, indices = posterior.topk(min(top_k, len(bank)), dim=1)
-    kept = torch.zeros_like(posterior).scatter_(1, indices, values)
-    return normalise(kept @ bank.semantic, dim=1) @ normalise(semantic, dim=1).T
+    named = embedding_bag(indices, bank.semantic, per_sample_weights=values, mode="sum")
+    return normalise(named, dim=1) @ normalise(semantic, dim=1).T
 
 
 def score_labels(
