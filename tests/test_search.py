@@ -112,6 +112,18 @@ def test_neighbours_that_are_nearly_as_good_are_one_moment(tmp_path: Path) -> No
     assert (second.start, second.end) == (33.0, 35.0)
 
 
+def test_of_equal_moments_the_first_come_first_however_many_are_asked_for(tmp_path: Path) -> None:
+    classifier = member("fake-1")
+    chance = np.random.default_rng(3)
+    piece = np.repeat(chance.normal(0, 1, (7, 16)), [1, 3, 3, 3, 3, 3, 3], axis=0)
+    library = stored(tmp_path / "l", classifier, {f"{name}.mp4": np.tile(piece, (40, 1)) for name in "abc"})
+    every = search(library, classifier, Query("one"), SearchSettings(top=60))
+    assert [(hit.path, hit.start) for hit in every] == sorted((hit.path, hit.start) for hit in every)
+    assert len({round(hit.z, 6) for hit in every}) == 1
+    for top in (1, 3, 5, 20):
+        assert search(library, classifier, Query("one"), SearchSettings(top=top)) == every[:top]
+
+
 def test_videos_are_not_merged(tmp_path: Path) -> None:
     classifier = member("fake-1")
     end, begin = bumps(sought(classifier), [0.0] * 9 + [1.0]), bumps(sought(classifier), [0.9] + [0.0] * 9)

@@ -31,6 +31,7 @@ from zsar_cli.video.types import Excerpt
 __all__ = ["Hit", "Query", "SearchSettings", "search"]
 
 normalise = torch.nn.functional.normalize
+DIGITS = 6  # of z, behind which two windows are equally good
 CANDIDATES = 50  # windows that are looked at for each moment that is asked for
 TOUCHING = 0.001  # seconds between two windows that touch
 
@@ -228,8 +229,11 @@ def _moments(windows: _Windows, wanted: NDArray[np.bool_], settings: SearchSetti
     count = min(len(candidates), CANDIDATES * settings.top)
     if not count:
         return []
-    best = candidates[np.argpartition(-z[candidates], count - 1)[:count]]
-    best = best[np.argsort(-z[best], kind="stable")]
+    # Of equal ones, as they are shown, the first in the library come first, however many are asked for.
+    shown = np.round(z[candidates], DIGITS)
+    least = np.partition(shown, len(shown) - count)[len(shown) - count]
+    best, shown = candidates[shown >= least], shown[shown >= least]
+    best = best[np.argsort(-shown, kind="stable")]
     taken: set[int] = set()
     found = []
     for peak in best.tolist():
