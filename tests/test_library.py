@@ -356,6 +356,9 @@ def test_a_job_on_a_library_is_not_resumed(zsar_here: Here, home: Path, tmp_path
     given = ("classify", tmp_path / "lib", *label_options(), "-o", tmp_path / "out.jsonl")
     zsar_here(*given)
     assert "take --overwrite" in zsar_here(*given, "--resume", code=2).prose
+    for there in (given, ("search", tmp_path / "lib", "running", "-o", tmp_path / "out.jsonl")):
+        refused = zsar_here(*there, code=1).prose
+        assert "exists; --overwrite replaces it" in refused and "--resume" not in refused
 
 
 def test_the_first_add_takes_windows_of_4_seconds(zsar_here: Here, home: Path, tmp_path: Path) -> None:
@@ -412,7 +415,18 @@ def test_a_library_of_nothing_is_not_made(zsar_here: Here, home: Path, tmp_path:
     assert "no library" in zsar_here("search", tmp_path / "empty", "running", code=2).prose
     zsar_here("library", "add", tmp_path / "lib", home / "0.mp4")
     zsar_here("library", "remove", tmp_path / "lib", home)
-    assert "is empty" in zsar_here("search", tmp_path / "lib", "running", code=2).prose
+    for asked in (["search", "running"], ["classify", *label_options()], ["localize", *label_options()]):
+        assert "lib is empty; 'zsar library add" in zsar_here(asked[0], tmp_path / "lib", *asked[1:], code=2).prose
+    assert "is empty" in zsar_here("library", "export", tmp_path / "lib", "-o", tmp_path / "out.npz", code=2).prose
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_libraries_that_do_not_fit_are_merged_into_nothing(zsar_here: Here, home: Path, tmp_path: Path) -> None:
+    for name, *options in (("exact",), ("fast", "--fast")):
+        zsar_here("library", "add", tmp_path / name, home / "0.mp4", *options)
+    refused = zsar_here("library", "merge", tmp_path / "all", tmp_path / "exact", tmp_path / "fast", code=2)
+    assert f"{tmp_path / 'fast'} does not fit: {tmp_path / 'exact'}: --fast is off in this library" in refused.prose
+    assert not (tmp_path / "all").exists()
 
 
 def test_a_new_file_is_digested_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,8 @@ def test_segments_are_where_things_happen(films: list[str]) -> None:
     assert dark.segments == () and dark.error is None
     assert bad.error is not None and bad.segments is None
     assert short.segments == () and short.notes == (
-        "3 windows, too few to compare with each other: 5 are needed, of a shorter --window and --stride",
+        "3 windows, too few to compare with each other: 5 are needed, of a shorter --window and "
+        "--stride (a library has those that it was made with)",
     )
 
 

@@ -203,6 +203,17 @@ def library(zsar_here: Here, tmp_path: Path) -> Path:
     return tmp_path / "lib"
 
 
+def test_moments_of_key_frames_say_that_their_times_are_not_exact(
+    zsar_here: Here, library: Path, tmp_path: Path
+) -> None:
+    exact = zsar_here("search", library, "riding a bike", "-f", "jsonl")
+    assert "key frames" not in exact.prose and exact.records[0]["run"]["notes"] == []
+    zsar_here("library", "add", tmp_path / "fast", tmp_path / "films", "--window", 0.4, "--fast")
+    fast = zsar_here("search", tmp_path / "fast", "riding a bike", "-f", "jsonl")
+    assert "times are off by up to half the distance of two" in fast.prose
+    assert "key frames" in fast.records[0]["run"]["notes"][0]
+
+
 def test_moments_are_written_and_cut(zsar_here: Here, library: Path, tmp_path: Path) -> None:
     found = tmp_path / "found.jsonl"
     done = zsar_here("search", library, "riding a bike", "--top", 2, "-o", found)

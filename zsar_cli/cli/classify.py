@@ -85,7 +85,7 @@ def classify(
     examples = read_examples(like)
     label_set = read_labels(labels, label, messages, examples)
     format = check_format(format) if format else format_for(target.output)
-    target.check(format)
+    target.check(format, paths)
     _check_sort(sort, target.resume)
     check_paths(format, [])
     folders = _watched(paths, sort, target.resume) if watch else []

@@ -91,8 +91,8 @@ class OutputOptions:
             return models
         return replace(models, model=models_before(self.output) or models.model)
 
-    def check(self, format: str) -> None:
-        """Refuse at once what could not be written after hours of work.
+    def check(self, format: str, paths: Sequence[str]) -> None:
+        """Refuse at once what could not be written after hours of work on these paths.
 
         Raises:
             UsageError: the format cannot be resumed.
@@ -101,11 +101,12 @@ class OutputOptions:
         from zsar_cli.report.formats import is_folder
         from zsar_cli.report.output import check_target
         from zsar_cli.report.resume import check_resume
+        from zsar_cli.store.library_spec import is_library
 
         if self.resume:
             check_resume(format, self.output, self.overwrite)
         if not is_folder(format, self.output):
-            check_target(self.output, self.overwrite or self.resume)
+            check_target(self.output, self.overwrite or self.resume, resumable=not any(map(is_library, paths)))
 
     def open(
         self, format: str, run: Run, inputs: Sequence[str | InputError], classifier: Classifier, messages: Messages,
@@ -179,7 +180,7 @@ def find_videos(paths: Sequence[str], resume: bool = False) -> tuple[Library | N
     """The library that is the one path, and what is in it; or None, and the inputs behind the paths.
 
     Raises:
-        UsageError: a library is one of several paths, or a job on one is to `resume`; or as `find_inputs`.
+        UsageError: a library is empty, or one of several paths, or a job on one is to `resume`; or as `find_inputs`.
     """
     from zsar_cli.data.inputs import find_inputs
     from zsar_cli.store.library_spec import is_library
@@ -193,7 +194,7 @@ def find_videos(paths: Sequence[str], resume: bool = False) -> tuple[Library | N
         raise UsageError(f"--resume: {paths[0]} is a library, of which all is done anew in seconds; take --overwrite")
     from zsar_cli.store.library import Library
 
-    library = Library(Path(paths[0]))
+    library = Library(Path(paths[0])).filled()
     return library, library.videos.paths
 
 

@@ -275,11 +275,13 @@ def merge(library: Folder, others: Others) -> None:
     Example: zsar library merge all.lib part-1.lib part-2.lib
     """
     from zsar_cli.store.library import Library
+    from zsar_cli.store.library_spec import is_library
 
     sources = [Library(other) for other in others]
-    kept = Library.make(library, sources[0].spec)
-    for source in sources:
-        kept.spec.require(source.spec, library)
+    first = Library(library) if is_library(library) else sources[0]
+    for source in sources:  # before anything is made
+        first.spec.require(source.spec, f"{source.folder} does not fit: {first.folder}")
+    kept = Library.make(library, first.spec)
     for source in sources:
         kept.take(source)
     Messages().info(f"{library}: {len(kept.videos)} videos")

@@ -129,7 +129,7 @@ def localize(
     examples = read_examples(like)
     label_set = read_labels(labels, label, messages, examples)
     format = check_format(format, segments=True) if format else format_for(target.output, segments=True)
-    target.check(format)
+    target.check(format, paths)
     library, inputs = find_videos(paths, target.resume)
     if stream:
         _check_stream(how, format, target.resume, library is not None, models, reading, decision)

@@ -78,4 +78,5 @@ def report(
             messages.warning(f"{progress.failed} of {progress.total} thumbnails could not be made; the page says why")
     made.write(output, overwrite)
     failed = sum("error" in video for video in made.videos)
-    messages.info(f"{output}: {len(made.videos)} videos, {failed} failed; {output.stat().st_size / 1e6:.2f} MB")
+    count = len(made.videos)
+    messages.info(f"{output}: {count} video{'s' * (count != 1)}, {failed} failed; {output.stat().st_size / 1e6:.2f} MB")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["search"]
 
 SEARCH = "Search"
+FAST = "the library was read by key frames (--fast): times are off by up to half the distance of two"
 NAMED, LEAST = 3, 0.01  # seen classes that are named of a composed prototype, and the weight they need
 
 Words = Annotated[str | None, typer.Argument(help="What happens, in your own words.", metavar="[WORDS]")]
@@ -81,9 +82,7 @@ def search(
     source = _source(like) if like is not None else None
     from zsar_cli.store.library import Library
 
-    kept = Library(library)
-    if not len(kept.videos):
-        raise UsageError(f"{library} is empty; 'zsar library add {library} PATH' fills it")
+    kept = Library(library).filled()
     classifier = open_classifier(messages, models, compute, library=kept)
     from zsar_cli.engine.search import Query, SearchSettings
     from zsar_cli.engine.search import search as find
@@ -97,8 +96,11 @@ def search(
         hits = find(kept, classifier, query, settings)
     about = {"words": words, "like": like, "not": unlike, "by": by, **asdict(settings)}
     run = on_library(classifier.describe(_labels(query, like)))
-    run = replace(run, settings={**run.settings, "search": about})
+    notes = () if kept.spec.sampling.get("exact", True) else (FAST,)
+    run = replace(run, settings={**run.settings, "search": about}, notes=(*run.notes, *notes))
     write_hits(hits, about, run, format, output, overwrite)
+    for note in notes:
+        messages.warning(note)
     if not hits:
         messages.error("nothing was found: no video of the library has windows")
     return 0 if hits else 1

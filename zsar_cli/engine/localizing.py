@@ -111,7 +111,8 @@ def _localized(
 def _too_few(record: VideoRecord, facts: VideoFacts) -> VideoRecord:
     count = record.windows
     few = f"{count} window{'s' * (count != 1)}, too few to compare with each other"
-    return _noted(record, facts, f"{few}: {FEWEST} are needed, of a shorter --window and --stride")
+    needed = f"{FEWEST} are needed, of a shorter --window and --stride (a library has those that it was made with)"
+    return _noted(record, facts, f"{few}: {needed}")
 
 
 def _noted(record: VideoRecord, facts: VideoFacts, note: str) -> VideoRecord:

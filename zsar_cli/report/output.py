@@ -29,8 +29,11 @@ class OutputClosed(OutputError):
     """The reader of standard output or of a pipe has gone, as `| head` does: stop, there is nothing to report."""
 
 
-def check_target(target: Path | None, overwrite: bool) -> None:
+def check_target(target: Path | None, overwrite: bool, resumable: bool = False) -> None:
     """Refuse at once what could not be written after hours of work. None is standard output, always allowed.
+
+    Args:
+        resumable: whether the command can go on with a file of JSON Lines.
 
     Raises:
         OutputError: the target is a folder, is in no folder, is being written by another job, or exists (or its
@@ -39,19 +42,20 @@ def check_target(target: Path | None, overwrite: bool) -> None:
     try:
         if target is None or _is_device(target):
             return
+        or_resume = ", --resume goes on with it" if resumable and target.suffix.lower() == ".jsonl" else ""
         if target.is_dir():
             raise OutputError(f"{target} is a folder; name a file in it")
         if not target.parent.is_dir():
             raise OutputError(f"{target}: there is no folder {target.parent}; create it first")
         if target.exists() and not overwrite:
-            raise OutputError(f"{target} exists; --overwrite replaces it{_or_resume(target)}")
+            raise OutputError(f"{target} exists; --overwrite replaces it{or_resume}")
         part = part_of(target)
         if part.exists() and _is_locked(part):
             raise _busy(part)
         if part.exists() and not overwrite:
             raise OutputError(
                 f"{part} exists, left by a job that was killed; keep it under another name, or --overwrite replaces it"
-                f"{_or_resume(target)}"
+                f"{or_resume}"
             )
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -250,10 +254,6 @@ if sys.platform != "win32":
         except OSError as error:
             raise OSError(error.errno, f"this file system cannot lock files ({error.strerror})") from error
         return True
-
-
-def _or_resume(target: Path) -> str:
-    return ", --resume goes on with it" if target.suffix.lower() == ".jsonl" else ""
 
 
 def _busy(part: Path) -> OutputError:

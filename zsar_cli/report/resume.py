@@ -239,7 +239,7 @@ class _Settings:
             )
         for key in _OTHERS:
             self._others.update(
-                f"{name.removeprefix('versions.')} {before}, now {now}"
+                f"{name.removeprefix('versions.')} {before or 'none'}, now {now or 'none'}"
                 for name, before, now in _differences(key, old.get(key), self._run[key])
             )
 

@@ -39,6 +39,7 @@ def write_vectors(library: Library, target: Path, overwrite: bool = False) -> No
     if (write := writers.get(target.suffix.lower())) is None:
         raise UsageError(f"{target}: vectors are written as {' or '.join(writers)}")
     check_target(target, overwrite)
+    library.filled()
     part = target.with_name(f"{target.name}.part")
     try:
         write(library, part)

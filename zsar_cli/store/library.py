@@ -103,6 +103,12 @@ class Library:
         library.spec.require(spec, folder)
         return library
 
+    def filled(self) -> Library:
+        """Itself. Raises UsageError where nothing is in it."""
+        if not len(self.videos):
+            raise UsageError(f"{self.folder} is empty; 'zsar library add {self.folder} PATH' fills it")
+        return self
+
     @cached_property
     def videos(self) -> Videos:
         """What is in it."""

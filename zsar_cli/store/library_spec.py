@@ -71,7 +71,7 @@ class LibrarySpec:
             raise UsageError(f"{folder} holds vectors of {_names(self.models)}, not of {missing[0]}")
         return replace(self, models=tuple(models[name] for name in names))
 
-    def require(self, other: LibrarySpec, folder: Path) -> None:
+    def require(self, other: LibrarySpec, folder: Path | str) -> None:
         """Refuse embeddings that are made in another way.
 
         Raises:
@@ -120,7 +120,7 @@ class LibrarySpec:
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _require(folder: Path, what: str, kept: Any, given: Any) -> None:
+def _require(folder: Path | str, what: str, kept: Any, given: Any) -> None:
     if kept != given:
         raise UsageError(
             f"{folder}: {what} is {kept} in this library, not {given}; another one needs a library of its own"
