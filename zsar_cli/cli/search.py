@@ -96,7 +96,7 @@ def search(
         hits = find(kept, classifier, query, settings)
     about = {"words": words, "like": like, "not": unlike, "by": by, **asdict(settings)}
     run = on_library(classifier.describe(_labels(query, like)))
-    notes = () if kept.spec.sampling.get("exact", True) else (FAST,)
+    notes = () if kept.spec.exact else (FAST,)
     run = replace(run, settings={**run.settings, "search": about}, notes=(*run.notes, *notes))
     write_hits(hits, about, run, format, output, overwrite)
     for note in notes:

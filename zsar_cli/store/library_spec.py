@@ -60,6 +60,11 @@ class LibrarySpec:
         """Name and width of each column of embeddings."""
         return tuple((model.fingerprint, model.width) for model in self.models)
 
+    @property
+    def exact(self) -> bool:
+        """Whether frames are those of the instants asked for; else they are key frames."""
+        return bool(self.sampling.get("exact", True))
+
     def of(self, names: Sequence[str], folder: Path) -> LibrarySpec:
         """That of some of its models, in this order.
 
@@ -82,8 +87,7 @@ class LibrarySpec:
             raise UsageError(f"{folder} holds vectors of {_names(self.models)}, not of {_names(other.models)}")
         for model in self.models:
             _require(folder, f"the fingerprint of {model.name}", model.fingerprint, theirs[model.name].fingerprint)
-        kept, given = (spec.sampling.get("exact", True) for spec in (self, other))
-        _require(folder, "--fast", *("off" if exact else "on" for exact in (kept, given)))
+        _require(folder, "--fast", *("off" if spec.exact else "on" for spec in (self, other)))
         for name in sorted({*self.sampling, *other.sampling} - {"exact"}):
             option = "--" + name.replace("_", "-")
             _require(folder, option, self.sampling.get(name, "the default"), other.sampling.get(name, "the default"))

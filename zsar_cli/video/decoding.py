@@ -28,8 +28,8 @@ from zsar_cli.video.types import VideoFacts, View, Window, WindowBatch
 __all__ = ["BOOT", "DigestOf", "Ended", "Frames", "Part", "Planned", "Request", "Task", "serve"]
 
 BOOT = "import sys; sys.path[:] = sys.argv[1:]; from zsar_cli.video.decoding import serve; serve()"
-_FEW, _MOST = 16, 23  # windows in one message: as soon as their frames are a multiple of
-_AT_ONCE = 4  # frames, which networks take at a time (`networks.parts`)
+_AT_ONCE = 4  # frames that networks take at a time (`networks.parts`): a multiple of them goes into one message,
+_FEW, _MOST = 16, 23  # as soon as it has so many windows, at the latest when it has so many
 _ORPHAN_GRACE = 2.0  # seconds past the time limit after which a process without a parent ends itself
 
 
